@@ -1,0 +1,1 @@
+"""Listening: 16 kHz waveform to text, words and times."""

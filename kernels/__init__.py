@@ -1,0 +1,1 @@
+"""Streaming layers: tensors only, nothing of speech."""

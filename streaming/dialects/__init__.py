@@ -1,0 +1,1 @@
+"""Wire protocols as pure state machines: one file each, no clock, no socket."""

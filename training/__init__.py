@@ -1,0 +1,1 @@
+"""What training runs share: data, augmentation, alignment, the loop."""
