@@ -1,1 +1,4 @@
-"""Streaming layers: tensors only, nothing of speech."""
+"""Streaming layers on tensors: state trees, convolution, attention, norms, sampling.
+
+Knows nothing of speech. Every module that keeps time has `initial_state`, `forward` and `step`.
+"""

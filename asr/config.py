@@ -1,0 +1,157 @@
+"""The numbers of a Realtime listener, from the released 4B shape to the small default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..errors import ConfigError
+from ..kernels.transformer import TransformerConfig
+from .delays import delay_tokens
+
+FRAMES_PER_TOKEN = 4  # 50 Hz encoder frames, 12.5 Hz tokens
+MAX_DELAY_TOKENS = 30
+
+
+@dataclass(frozen=True)
+class AudioEncoderConfig:
+    """Log-mel in, 50 Hz frames out.
+
+    `blocks` lists the attention blocks (in frames) that the weights were trained for, smallest
+    first. A block of 1 or 4 adds no delay, a larger one makes a token wait for the frames after
+    it: block 8 adds 80 ms, block 16 adds 240 ms.
+    """
+
+    stack: TransformerConfig
+    n_mels: int = 128
+    global_log_mel_max: float = 1.5
+    position_table: Literal["none", "sinusoid"] = "none"
+    longest_period: float = 1500.0  # sinusoids that are slower than this many frames stand still
+    blocks: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        if not self.blocks or list(self.blocks) != sorted(set(self.blocks)):
+            raise ConfigError(f"encoder.blocks must be rising and not empty, got {self.blocks}")
+        for block in self.blocks:
+            if block != 1 and block % FRAMES_PER_TOKEN:
+                raise ConfigError(f"encoder.blocks: {block} is no multiple of {FRAMES_PER_TOKEN}")
+        if self.stack.window is None:
+            raise ConfigError("encoder.stack.window must be set: a listener streams")
+
+
+@dataclass(frozen=True)
+class ASRConfig:
+    """A whole listener: encoder, adapter, decoder, and the clock that ties them."""
+
+    encoder: AudioEncoderConfig
+    decoder: TransformerConfig
+    vocab_size: int
+    adapter_dim: int | None = None  # inner width of the adapter; None: the decoder's
+    left_pad_tokens: int = 32
+    buffer_tokens: int = 10
+    block_delays_ms: tuple[int, ...] = (0,)  # from which delay on each of `encoder.blocks` is used
+    name: str = "asr"
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 4:
+            raise ConfigError(f"vocab_size must be at least 4, got {self.vocab_size}")
+        if self.decoder.window is None:
+            raise ConfigError("decoder.window must be set: a listener streams")
+        if not self.decoder.ada_dim:
+            raise ConfigError("decoder.ada_dim must be at least 1: the delay conditions the decoder")
+        if len(self.block_delays_ms) != len(self.encoder.blocks):
+            raise ConfigError("block_delays_ms needs one entry for each of encoder.blocks")
+
+    @property
+    def dim(self) -> int:
+        """Width of the decoder, of its embeddings and of the adapter's output."""
+        return self.decoder.dim
+
+    def split_delay(self, delay_ms: int) -> tuple[int, int]:
+        """(delay tokens D, encoder block) whose sum is the delay that the user waits for.
+
+        Raises:
+            ConfigError: not a multiple of 80 ms, or outside what the model can do.
+        """
+        delay_tokens(delay_ms)
+        block = self.encoder.blocks[0]
+        for candidate, begin in zip(self.encoder.blocks, self.block_delays_ms, strict=True):
+            if delay_ms >= begin:
+                block = candidate
+        return delay_tokens(delay_ms - block_delay_ms(block)), block
+
+
+def block_delay_ms(block: int) -> int:
+    """What an attention block adds to the delay, in ms: the wait for the rest of the block."""
+    return max(block // FRAMES_PER_TOKEN - 1, 0) * 80
+
+
+def voxtral_realtime_4b() -> ASRConfig:
+    """The released Voxtral-Mini-4B-Realtime-2602."""
+    encoder = TransformerConfig(
+        dim=1280,
+        n_layers=32,
+        n_heads=32,
+        head_dim=64,
+        hidden_dim=5120,
+        window=750,
+        biases=("wq", "wv", "wo", "w2"),
+    )
+    decoder = TransformerConfig(
+        dim=3072,
+        n_layers=26,
+        n_heads=32,
+        n_kv_heads=8,
+        head_dim=128,
+        hidden_dim=9216,
+        window=8192,
+        ada_dim=32,
+    )
+    return ASRConfig(AudioEncoderConfig(encoder), decoder, vocab_size=131072, name="voxtral-mini-4b-realtime")
+
+
+def small_english(vocab_size: int) -> ASRConfig:
+    """The default listener: Whisper base's encoder made block-causal, and a small decoder."""
+    encoder = TransformerConfig(
+        dim=512,
+        n_layers=6,
+        n_heads=8,
+        head_dim=64,
+        hidden_dim=2048,
+        window=250,
+        block=16,
+        norm="layer",
+        mlp="gelu",
+        position="none",
+        biases=("wq", "wv", "wo", "w1", "w2"),
+    )
+    decoder = TransformerConfig(
+        dim=320,
+        n_layers=4,
+        n_heads=5,
+        head_dim=64,
+        hidden_dim=864,
+        window=250,
+        rope_theta=1e4,
+        ada_dim=32,
+    )
+    return ASRConfig(
+        AudioEncoderConfig(
+            encoder, n_mels=80, position_table="sinusoid", blocks=(4, 8, 16)
+        ),
+        decoder,
+        vocab_size=vocab_size,
+        adapter_dim=640,
+        block_delays_ms=(0, 160, 320),
+        name="asr-en",
+    )
+
+
+def with_window(config: ASRConfig, encoder: int, decoder: int) -> ASRConfig:
+    """The same listener with other attention windows (tests of wrap-around use short ones)."""
+    stack = replace(config.encoder.stack, window=encoder)
+    return replace(
+        config,
+        encoder=replace(config.encoder, stack=stack),
+        decoder=replace(config.decoder, window=decoder),
+    )

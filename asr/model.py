@@ -1,0 +1,210 @@
+"""Voxtral Realtime: a causal audio encoder, an adapter, and a decoder that writes one token per 80 ms.
+
+Voxtral Realtime (arXiv 2602.11298). Unusual:
+- there is no cross-attention and no audio token: audio and text embeddings are summed, one
+  audio vector for each text position;
+- the delay enters twice and nowhere else: the length of the prompt, and a scale on the
+  decoder's feed-forward norms (Ada RMS-Norm);
+- both stem convolutions pad on the left only, with the number 0 in the normalised log-mel
+  domain, which is not silence (-0.625);
+- the output head is the token embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..kernels.conv import CausalConv1d
+from ..kernels.position import sinusoids
+from ..kernels.state import StateTree, leaf, subtree
+from ..kernels.transformer import Transformer
+from .config import FRAMES_PER_TOKEN, MAX_DELAY_TOKENS, ASRConfig, AudioEncoderConfig
+
+
+class AudioEncoder(nn.Module):
+    """Log-mel frames (100 Hz) to encoder frames (50 Hz)."""
+
+    def __init__(self, config: AudioEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.stack.dim
+        self.conv1 = CausalConv1d(config.n_mels, dim, 3)
+        self.conv2 = CausalConv1d(dim, dim, 3, stride=2)
+        self.transformer = Transformer(config.stack)
+
+    def initial_state(
+        self,
+        slots: int,
+        *,
+        max_tokens: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> StateTree:
+        """Fresh slots for steps of at most `max_tokens` x 80 ms."""
+        return {
+            "conv1": self.conv1.initial_state(slots, dtype=dtype, device=device),
+            "conv2": self.conv2.initial_state(slots, dtype=dtype, device=device),
+            "transformer": self.transformer.initial_state(
+                slots, max_chunk=max_tokens * FRAMES_PER_TOKEN, dtype=dtype, device=device
+            ),
+        }
+
+    def stem(self, mel: Tensor) -> Tensor:
+        """[batch, n_mels, 2 frames] -> [batch, frames, dim]: both convolutions, before positions."""
+        x = F.gelu(self.conv1(mel))
+        return F.gelu(self.conv2(x)).transpose(1, 2)
+
+    def forward(self, mel: Tensor, *, block: int | None = None, start: Tensor | int = 0) -> Tensor:
+        """[batch, n_mels, 2 frames] -> [batch, frames, dim].
+
+        `block` overrides the attention block; `start` is the position of the first frame (int
+        or int64 [batch]), which training draws at random so that positions never run out.
+        """
+        x = self.stem(mel)
+        offset = torch.as_tensor(start, dtype=torch.int64, device=x.device).reshape(-1, 1)
+        x = self._place(x, offset + torch.arange(x.shape[1], device=x.device))
+        return self.transformer(x, start=start, block=block)
+
+    def step(self, mel: Tensor, state: StateTree, active: Tensor, *, block: int | None = None) -> Tensor:
+        """[slots, n_mels, 2 frames] -> [slots, frames, dim]; frames a multiple of the block."""
+        x = F.gelu(self.conv1.step(mel, subtree(state, "conv1"), active))
+        x = F.gelu(self.conv2.step(x, subtree(state, "conv2"), active)).transpose(1, 2)
+        stack = subtree(state, "transformer")
+        first = leaf(stack, "position").unsqueeze(-1)
+        x = self._place(x, first + torch.arange(x.shape[1], device=x.device))
+        return self.transformer.step(x, stack, active, block=block)
+
+    def _place(self, x: Tensor, positions: Tensor) -> Tensor:
+        if self.config.position_table == "none":
+            return x
+        return x + sinusoids(positions, x.shape[-1], self.config.longest_period).to(x.dtype)
+
+
+class Adapter(nn.Sequential):
+    """Four encoder frames side by side to one vector of the decoder's width; no biases, no norm."""
+
+    def __init__(self, encoder_dim: int, inner: int, dim: int) -> None:
+        width = FRAMES_PER_TOKEN * encoder_dim
+        super().__init__(nn.Linear(width, inner, bias=False), nn.GELU(), nn.Linear(inner, dim, bias=False))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[batch, 4 n, encoder_dim] -> [batch, n, dim]."""
+        batch, frames, width = input.shape
+        return super().forward(input.reshape(batch, frames // FRAMES_PER_TOKEN, FRAMES_PER_TOKEN * width))
+
+
+class TextDecoder(nn.Module):
+    """Sum of audio vector and token embedding to logits, conditioned on the delay."""
+
+    def __init__(self, config: ASRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
+        self.transformer = Transformer(config.decoder)
+        self._ada_table: list[Tensor] | None = None
+
+    def initial_state(
+        self,
+        slots: int,
+        *,
+        max_tokens: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> StateTree:
+        """Fresh slots for steps of at most `max_tokens` positions."""
+        return self.transformer.initial_state(slots, max_chunk=max_tokens, dtype=dtype, device=device)
+
+    def forward(self, audio: Tensor, token_in: Tensor, delay: Tensor, *, start: int = 0) -> Tensor:
+        """Logits for a whole stream.
+
+        Args:
+            audio: adapter vectors [batch, time, dim].
+            token_in: int64 [batch, time], what was written one position earlier (BOS first).
+            delay: int64 tokens, [batch] or [batch, time] where it changes in mid-stream.
+            start: position of the first token.
+
+        Returns:
+            [batch, time, vocab_size].
+        """
+        x = audio + self.tok_embeddings(token_in)
+        hidden = self.transformer(x, ada=self._ada(delay), start=start)
+        return F.linear(hidden, self.tok_embeddings.weight)
+
+    def step(self, audio: Tensor, token_in: Tensor, delay: Tensor, state: StateTree, active: Tensor) -> Tensor:
+        """The next positions of every active slot; shapes as in `forward`, delay [slots]."""
+        x = audio + self.tok_embeddings(token_in)
+        hidden = self.transformer.step(x, state, active, ada=self._ada(delay))
+        return F.linear(hidden, self.tok_embeddings.weight)
+
+    def train(self, mode: bool = True) -> TextDecoder:
+        """Switch between training and inference; the table of delay scales is made anew."""
+        self._ada_table = None
+        super().train(mode)
+        return self
+
+    def _ada(self, delay: Tensor) -> list[Tensor]:
+        """Scale of every layer, [batch, 1 or time, dim]."""
+        if delay.dim() == 1:
+            delay = delay.unsqueeze(-1)
+        dtype = self.tok_embeddings.weight.dtype
+        if self.training or torch.is_grad_enabled():
+            return self.transformer.ada_scales(delay_embedding(delay, self.config.dim).to(dtype))
+        table = self._ada_table
+        if table is None or table[0].device != delay.device or table[0].dtype != dtype:
+            # g depends on the delay alone: one row per delay, computed once.
+            every = torch.arange(MAX_DELAY_TOKENS + 1, device=delay.device)
+            table = self.transformer.ada_scales(delay_embedding(every, self.config.dim).to(dtype))
+            self._ada_table = table
+        return [rows[delay] for rows in table]
+
+
+class RealtimeASR(nn.Module):
+    """The whole listener."""
+
+    def __init__(self, config: ASRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = AudioEncoder(config.encoder)
+        self.adapter = Adapter(config.encoder.stack.dim, config.adapter_dim or config.dim, config.dim)
+        self.decoder = TextDecoder(config)
+
+    def encode(self, mel: Tensor, *, block: int | None = None, start: Tensor | int = 0) -> Tensor:
+        """[batch, n_mels, 8 n] -> adapter vectors [batch, n, dim]."""
+        return self.adapter(self.encoder(mel, block=block, start=start))
+
+    def forward(self, mel: Tensor, token_in: Tensor, delay: Tensor, *, block: int | None = None) -> Tensor:
+        """[batch, n_mels, 8 n], int64 [batch, n], int64 [batch] -> logits [batch, n, vocab_size]."""
+        return self.decoder(self.encode(mel, block=block), token_in, delay)
+
+    def initial_encoder_state(self, slots: int, *, max_tokens: int = 4, **kind: torch.dtype) -> StateTree:
+        """Fresh encoder slots on the model's device and in its dtype."""
+        weight = self.encoder.conv1.weight
+        dtype = kind.get("dtype", weight.dtype)
+        return self.encoder.initial_state(slots, max_tokens=max_tokens, dtype=dtype, device=weight.device)
+
+    def initial_decoder_state(self, slots: int, *, max_tokens: int = 1, **kind: torch.dtype) -> StateTree:
+        """Fresh decoder slots; two of them may listen to one encoder slot with two delays."""
+        weight = self.decoder.tok_embeddings.weight
+        dtype = kind.get("dtype", weight.dtype)
+        return self.decoder.initial_state(slots, max_tokens=max_tokens, dtype=dtype, device=weight.device)
+
+    def encode_step(self, mel: Tensor, state: StateTree, active: Tensor, *, block: int | None = None) -> Tensor:
+        """[slots, n_mels, 8 k] -> adapter vectors [slots, k, dim]; 4 k a multiple of the block."""
+        return self.adapter(self.encoder.step(mel, state, active, block=block))
+
+    def decode_step(
+        self, audio: Tensor, token_in: Tensor, delay: Tensor, state: StateTree, active: Tensor
+    ) -> Tensor:
+        """[slots, k, dim], int64 [slots, k], int64 [slots] -> logits [slots, k, vocab_size]."""
+        return self.decoder.step(audio, token_in, delay, state, active)
+
+
+def delay_embedding(delay: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embedding of a delay in tokens: [...] -> float32 [..., dim], cosines first."""
+    half = dim // 2
+    steps = torch.arange(half, dtype=torch.float32, device=delay.device)
+    frequencies = torch.exp(-torch.log(torch.tensor(10000.0)).item() * steps / half)
+    angle = delay.to(torch.float32).unsqueeze(-1) * frequencies
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
