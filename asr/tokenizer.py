@@ -19,7 +19,7 @@ import codecs
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -46,8 +46,8 @@ class Tekken:
         CheckpointError: the first rule that the parts break, by its name in the file.
     """
 
-    pieces: tuple[bytes, ...]  # text id = n_special + index
-    pattern: str  # splits text before BPE; a regular expression with \p{..} classes
+    pieces: tuple[bytes, ...] = field(repr=False)  # text id = n_special + index
+    pattern: str = field(repr=False)  # splits text before BPE; a regular expression with \p{..} classes
     specials: Mapping[str, int]  # name -> id; ids without a name are `<SPECIAL_i>`
     audio: Mapping[str, object]  # delay, left padding and rates, as the file has them
     n_special: int = RELEASED_N_SPECIAL
@@ -272,7 +272,7 @@ class IncrementalDecoder:
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
-        document: object = json.loads(path.read_bytes())
+        document: object = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -9,9 +9,13 @@ is spelt like all others (the transcript drops it once).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from ..asr.tokenizer import BOS, EOS, STREAMING_PAD, STREAMING_WORD, Tekken
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import tokenizers
 
 # A word with the space before it and its apostrophes (" don't"), one digit, or a run of anything else. Only
 # the plain space is a separator, and no \s: its meaning differs between the engines that share this pattern.
@@ -53,31 +57,28 @@ def train_bpe(
     Raises:
         ConfigError: `vocab_size` leaves no room for the bytes, or the texts hold too few different pieces.
     """
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-
     n_pieces = vocab_size - n_special
     if n_pieces < 256:
         raise ConfigError(f"vocab_size must be at least {n_special + 256}, got {vocab_size}")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=n_pieces,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((" " + text.strip() for text in texts), trainer)
-    pieces = _pieces(tokenizer.get_vocab())
+    pieces = _pieces(_train(texts, n_pieces, pattern).get_vocab())
     if len(pieces) < n_pieces:
         raise ConfigError(
             f"vocab_size {vocab_size} needs {n_pieces} pieces, but the text yields only {len(pieces)}; "
             "give more text or a smaller size"
         )
     return Tekken.build(pieces, pattern, specials, streaming_audio() if audio is None else audio, n_special)
+
+
+def _train(texts: Iterable[str], n_pieces: int, pattern: str) -> tokenizers.Tokenizer:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    trainer = trainers.BpeTrainer(vocab_size=n_pieces, initial_alphabet=level.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator((" " + text.strip() for text in texts), trainer)
+    return tokenizer
 
 
 def _pieces(vocab: dict[str, int]) -> list[bytes]:
