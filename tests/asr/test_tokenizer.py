@@ -191,6 +191,17 @@ def test_a_file_written_is_the_file_read(tekken: Tekken, tmp_path: Path) -> None
     assert base64.b64decode(entry["token_bytes"]) == b" \xd0"
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed(tekken: Tekken, tmp_path: Path) -> None:
+    path = tmp_path / "tekken.json"
+    tekken.save(path)
+    whole = path.read_text("utf-8")
+    with path.open(encoding="utf-8") as reader:
+        start = reader.read(100)
+        Tekken.build(BYTES, PATTERN, NAMES).save(path)
+        assert start + reader.read() == whole
+    assert path.read_text("utf-8") != whole
+
+
 def test_a_write_that_fails_leaves_the_old_file(
     tekken: Tekken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +300,7 @@ BAD: Sequence[tuple[Callable[[Document], None], str]] = [
     (put("vocab", 7, value=None), r"vocab\[7\]: must be an object"),
     (drop("vocab", 5), r"vocab\[5\]\.rank"),
     (put("vocab", 260, "token_bytes", value="not base64!"), r"vocab\[260\]\.token_bytes: 'not base64!'"),
+    (put("vocab", 260, "token_bytes", value="YW!I="), r"vocab\[260\]\.token_bytes: 'YW!I=' is not base64"),
     (put("vocab", 260, "token_bytes", value="YQ"), r"vocab\[260\]\.token_bytes: 'YQ'"),
     (put("vocab", 260, "token_bytes", value=""), r"vocab\[260\]\.token_bytes: is empty"),
     (drop("vocab", 260, "token_bytes"), r"vocab\[260\]\.token_bytes: is missing"),
