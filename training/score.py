@@ -79,7 +79,7 @@ def char_edits(reference: str, hypothesis: str) -> Edits:
 def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
     """Edits between two sequences of units.
 
-    jiwer's aligner (rapidfuzz) does it where it is installed, `levenshtein` elsewhere. Their sums always agree;
+    jiwer's aligner (rapidfuzz) does it if installed, else `levenshtein`. Their sums always agree;
     where several best alignments exist, the share of substitutions may differ.
     """
     if not reference:
