@@ -26,14 +26,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TurnRules:
+    """When a speaker's turn is over.
+
+    silence_ms: silence that ends a turn. patience_ms: the silence granted instead while the
+    text so far looks unfinished; `None` means the same. threshold: how sure one must be that
+    somebody speaks, 0..1.
+    """
+
+    silence_ms: int = 500
+    patience_ms: int | None = None
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True)
 class OpenStream:
-    """Begin an utterance. `None` means the server's default."""
+    """Begin an utterance.
+
+    delay_ms: how long text may wait for more audio, a multiple of 80; `None` is the server's
+    default. language: as the client named it. turns: `None` when nobody wants
+    `SpeechStarted` and `TurnEnded`.
+    """
 
     stream: str
     delay_ms: int | None = None
     language: str | None = None
-    turn_silence_ms: int | None = None
-    """Silence that ends a turn; `None` when nobody wants `SpeechStarted` and `TurnEnded`."""
+    turns: TurnRules | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +69,12 @@ class PushAudio:
 
 
 @dataclass(frozen=True)
-class SetDelay:
-    """Change the delay of a running stream; text already said stays as it is."""
+class Configure:
+    """New settings for a running stream, as in `OpenStream`; text already said stays as it is."""
 
     stream: str
-    delay_ms: int
+    delay_ms: int | None
+    turns: TurnRules | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +107,7 @@ class CloseSocket:
     reason: str
 
 
-Command: TypeAlias = OpenStream | PushAudio | SetDelay | Flush | Finish | CloseStream | CloseSocket
+Command: TypeAlias = OpenStream | PushAudio | Configure | Flush | Finish | CloseStream | CloseSocket
 
 
 @dataclass(frozen=True)
