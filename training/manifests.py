@@ -45,8 +45,8 @@ class Clip:
 class Manifest:
     """A list of clips whose audio is read when asked for.
 
-    Iterating gives `(Clip, Audio)` in the order of the lines; `load(clip)` reads one. No file stays open, so a
-    manifest can be sent to another process.
+    Iterating gives `(Clip, Audio)` in the order of the lines; `load(clip)` reads one. No file stays open, so
+    a manifest can be sent to another process.
 
     Args:
         path: the `.jsonl` file, or a folder that holds `manifest.jsonl`.
