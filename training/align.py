@@ -3,7 +3,7 @@
 Viterbi over the log-probabilities of a CTC model (Graves et al. 2006): the best path through
 `blank p1 blank p2 ... blank` in which a phone may repeat, and a blank between two phones may be left out
 unless the phones are equal. Unusual: the blank is made `blank_penalty` less likely first. A CTC model says
-each phone in one short peak and blank elsewhere; without the penalty the spans are spikes and words end early.
+each phone in one short peak and blank elsewhere; without it the spans are spikes and words end early.
 
 Spans are in frames, half-open. The path leaves gaps of blank between phones; `fill_gaps` gives them to the
 neighbours, or to silence.
