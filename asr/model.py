@@ -12,6 +12,8 @@ Voxtral Realtime (arXiv 2602.11298). Unusual:
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -150,14 +152,18 @@ class TextDecoder(nn.Module):
             delay = delay.unsqueeze(-1)
         dtype = self.tok_embeddings.weight.dtype
         if self.training or torch.is_grad_enabled():
-            return self.transformer.ada_scales(delay_embedding(delay, self.config.dim).to(dtype))
+            return self.transformer.ada_scales(self._embed_delay(delay).to(dtype))
         table = self._ada_table
         if table is None or table[0].device != delay.device or table[0].dtype != dtype:
             # g depends on the delay alone: one row per delay, computed once.
             every = torch.arange(MAX_DELAY_TOKENS + 1, device=delay.device)
-            table = self.transformer.ada_scales(delay_embedding(every, self.config.dim).to(dtype))
+            table = self.transformer.ada_scales(self._embed_delay(every).to(dtype))
             self._ada_table = table
         return [rows[delay] for rows in table]
+
+    def _embed_delay(self, delay: Tensor) -> Tensor:
+        kind = torch.bfloat16 if self.config.time_embedding_dtype == "bfloat16" else torch.float32
+        return delay_embedding(delay, self.config.dim, kind)
 
 
 class RealtimeASR(nn.Module):
@@ -201,10 +207,13 @@ class RealtimeASR(nn.Module):
         return self.decoder.step(audio, token_in, delay, state, active)
 
 
-def delay_embedding(delay: Tensor, dim: int) -> Tensor:
-    """Sinusoidal embedding of a delay in tokens: [...] -> float32 [..., dim], cosines first."""
+def delay_embedding(delay: Tensor, dim: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Sinusoidal embedding of a delay in tokens: [...] -> float32 [..., dim], cosines first.
+
+    `dtype` is that of the arithmetic, see `ASRConfig.time_embedding_dtype`.
+    """
     half = dim // 2
     steps = torch.arange(half, dtype=torch.float32, device=delay.device)
-    frequencies = torch.exp(-torch.log(torch.tensor(10000.0)).item() * steps / half)
-    angle = delay.to(torch.float32).unsqueeze(-1) * frequencies
-    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+    frequencies = torch.exp(-math.log(10000.0) * steps / half).to(dtype)
+    angle = delay.to(dtype).unsqueeze(-1) * frequencies
+    return torch.cat([angle.cos(), angle.sin()], dim=-1).float()

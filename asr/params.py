@@ -1,0 +1,370 @@
+"""params.json to a config and back: the numbers beside a native checkpoint.
+
+Keys are those of the released Voxtral Realtime files. What those files never say has a key of
+its own that is written only where it differs from them, so the small default model uses the
+same file and the same reader:
+
+- top level: `name`, `adapter_dim`, `buffer_tokens`, `block_delays_ms`, `time_embedding_dtype`;
+- either stack: `norm_type` "rms_norm" | "layer_norm", `ffn_type` "swiglu" | "gelu", `pos_embed`
+  "rope" | "alibi" | "none" (encoder also "sinusoid"), `biases` (linears that have one),
+  `attention_block`;
+- encoder: `attention_blocks`, `longest_period`.
+
+The delay and the left padding are not here: tekken.json has them, under `audio`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from ..errors import CheckpointError, ConfigError
+from ..kernels.transformer import TransformerConfig
+from .config import FRAMES_PER_TOKEN, ASRConfig, AudioEncoderConfig
+
+# `use_biases` of the released encoder is true, and still wk, w1 and w3 have none.
+RELEASED_BIASES = ("wq", "wv", "wo", "w2")
+NORMS: dict[str, Literal["rms", "layer"]] = {"rms_norm": "rms", "layer_norm": "layer"}
+# What a file may ask for that would change every number, and no model of this family has.
+UNKNOWN_HABITS = ("yarn", "rope_scaling", "llama_4_scaling", "moe", "quantization", "lora")
+AUDIO_FACTS: dict[str, object] = {
+    "sampling_rate": 16000,
+    "frame_rate": 12.5,
+    "hop_length": 160,
+    "window_size": 400,
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A JSON object whose keys are read with a type and, when wrong, named with their path."""
+
+    values: Mapping[str, object]
+    path: str = ""
+
+    def section(self, key: str) -> Section:
+        """The object under `key`."""
+        value = self._get(key)
+        if not isinstance(value, dict):
+            raise self.error(key, f"must be an object, got {value!r}")
+        return Section(cast("dict[str, object]", value), f"{self.path}{key}.")
+
+    def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
+        """A whole number; digits in a string count as one, as `sliding_window` may be written."""
+        value = self._get(key, default)
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.error(key, f"must be a whole number, got {value!r}")
+        if value < minimum:
+            raise self.error(key, f"must be at least {minimum}, got {value}")
+        return value
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        """A finite number above 0."""
+        value = self._get(key, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise self.error(key, f"must be a number, got {value!r}")
+        if not math.isfinite(value) or value <= 0:
+            raise self.error(key, f"must be above 0 and finite, got {value!r}")
+        return float(value)
+
+    def flag(self, key: str, default: bool | None = None) -> bool:
+        """true or false."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, got {value!r}")
+        return value
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        """One of a few words."""
+        value = self._get(key, default)
+        if value not in allowed:
+            raise self.error(key, f"must be one of {', '.join(allowed)}, got {value!r}")
+        return cast("str", value)
+
+    def items(self, key: str, kind: type[int] | type[str]) -> list[object]:
+        """A list whose entries are all whole numbers, or all strings."""
+        value = self._get(key)
+        entries = cast("list[object]", value) if isinstance(value, list) else None
+        if entries is None or not all(isinstance(e, kind) and not isinstance(e, bool) for e in entries):
+            word = "whole numbers" if kind is int else "strings"
+            raise self.error(key, f"must be a list of {word}, got {value!r}")
+        return entries
+
+    def expect(self, key: str, value: object) -> None:
+        """Refuse anything but the one value that this model family has."""
+        found = self._get(key, value)
+        if found != value or isinstance(found, bool) != isinstance(value, bool):
+            raise self.error(key, f"must be {json.dumps(value)}, got {found!r}")
+
+    def refuse(self, keys: tuple[str, ...]) -> None:
+        """Refuse keys that would change the model in a way it does not know."""
+        for key in keys:
+            if self.values.get(key) not in (None, False):
+                raise self.error(key, "is not supported")
+
+    def error(self, key: str, what: str) -> CheckpointError:
+        """What is wrong with `key`, by its full path."""
+        return CheckpointError(f"{self.path}{key} {what}")
+
+    def _get(self, key: str, default: object = None) -> object:
+        value = self.values.get(key, default)
+        if value is None:
+            raise self.error(key, "is missing")
+        return value
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: the file is missing, cut short, or holds something else.
+    """
+    try:
+        document: object = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not JSON ({error}); was it cut short?") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path}: holds no JSON object")
+    return cast("dict[str, object]", document)
+
+
+def load_config(params: Mapping[str, object], *, left_pad_tokens: int = 32, name: str = "asr") -> ASRConfig:
+    """The config that a params.json describes; `name` is used where the file has none.
+
+    Raises:
+        CheckpointError: the key that is missing, or has a value outside its range.
+    """
+    top = Section(params)
+    top.expect("tied_embeddings", True)
+    top.expect("ada_rms_norm_t_cond", True)
+    whisper = top.section("multimodal").section("whisper_model_args")
+    whisper.section("downsample_args").expect("downsample_factor", FRAMES_PER_TOKEN)
+    encoder = whisper.section("encoder_args")
+    audio = encoder.section("audio_encoding_args")
+    for key, value in AUDIO_FACTS.items():
+        audio.expect(key, value)
+    sinusoid = encoder.choice("pos_embed", ("rope", "alibi", "none", "sinusoid")) == "sinusoid"
+    blocks = _integers(encoder, "attention_blocks", (encoder.integer("attention_block", 1),))
+    try:
+        return ASRConfig(
+            AudioEncoderConfig(
+                _stack(encoder),
+                n_mels=audio.integer("num_mel_bins"),
+                global_log_mel_max=audio.positive("global_log_mel_max"),
+                position_table="sinusoid" if sinusoid else "none",
+                longest_period=encoder.positive("longest_period", 1500.0),
+                blocks=blocks,
+            ),
+            _stack(top, ada_dim=top.integer("ada_rms_norm_t_cond_dim")),
+            vocab_size=top.integer("vocab_size"),
+            adapter_dim=top.integer("adapter_dim") if "adapter_dim" in params else None,
+            left_pad_tokens=left_pad_tokens,
+            buffer_tokens=top.integer("buffer_tokens", 10, minimum=0),
+            block_delays_ms=_integers(top, "block_delays_ms", (0,) * len(blocks)),
+            name=_name(top, name),
+            time_embedding_dtype=_time_dtype(top),
+        )
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def config_from_hf(
+    document: Mapping[str, object], *, left_pad_tokens: int = 32, name: str = "asr"
+) -> ASRConfig:
+    """The config that a Hugging Face config.json describes.
+
+    Raises:
+        CheckpointError: the key that is missing, or has a value outside its range.
+    """
+    top = Section(document)
+    top.choice("model_type", ("voxtral_realtime",))
+    top.expect("downsample_factor", FRAMES_PER_TOKEN)
+    top.expect("audio_length_per_tok", 2 * FRAMES_PER_TOKEN)
+    top.expect("projector_hidden_act", "gelu")
+    top.expect("tie_word_embeddings", True)
+    encoder, decoder = top.section("audio_config"), top.section("text_config")
+    encoder.expect("activation_function", "gelu")
+    try:
+        return ASRConfig(
+            AudioEncoderConfig(_hf_stack(encoder, RELEASED_BIASES), n_mels=encoder.integer("num_mel_bins")),
+            # The inner width of the Ada scale is no key of the file: the family has but one.
+            _hf_stack(decoder, (), ada_dim=32),
+            vocab_size=decoder.integer("vocab_size"),
+            left_pad_tokens=left_pad_tokens,
+            name=name,
+        )
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def params_from_config(config: ASRConfig) -> dict[str, object]:
+    """The params.json of a config: `load_config` gives the config back.
+
+    Raises:
+        ConfigError: the config has a habit that the file cannot say.
+    """
+    encoder, decoder = config.encoder, config.decoder
+    sinusoid = encoder.position_table == "sinusoid"
+    encoder_args: dict[str, object] = {
+        "audio_encoding_args": {
+            **AUDIO_FACTS,
+            "num_mel_bins": encoder.n_mels,
+            "chunk_length_s": None,
+            "global_log_mel_max": encoder.global_log_mel_max,
+            "transcription_format": "streaming",
+        },
+        "vocab_size": config.vocab_size,
+        "use_cache": False,
+        "max_source_positions": None,
+        "pos_embed": "sinusoid" if sinusoid else encoder.stack.position,
+        "ffn_type": encoder.stack.mlp,
+        "norm_type": f"{encoder.stack.norm}_norm",
+        **_stack_params(encoder.stack),
+    }
+    _unless(encoder_args, "attention_blocks", list(encoder.blocks), [encoder.stack.block])
+    _unless(encoder_args, "longest_period", encoder.longest_period, 1500.0)
+    params: dict[str, object] = {
+        "name": config.name,
+        **_stack_params(decoder),
+        "vocab_size": config.vocab_size,
+        "model_parallel": 1,
+        "tied_embeddings": True,
+        "model_max_length": 131072,
+        "multimodal": {
+            "whisper_model_args": {
+                "encoder_args": encoder_args,
+                "downsample_args": {"downsample_factor": FRAMES_PER_TOKEN},
+            }
+        },
+        "ada_rms_norm_t_cond": True,
+        "ada_rms_norm_t_cond_dim": decoder.ada_dim,
+    }
+    _unless(params, "pos_embed", decoder.position, "rope")
+    _unless(params, "ffn_type", decoder.mlp, "swiglu")
+    _unless(params, "norm_type", f"{decoder.norm}_norm", "rms_norm")
+    _unless(params, "adapter_dim", config.adapter_dim, None)
+    _unless(params, "buffer_tokens", config.buffer_tokens, 10)
+    _unless(params, "block_delays_ms", list(config.block_delays_ms), [0] * len(encoder.blocks))
+    _unless(params, "time_embedding_dtype", config.time_embedding_dtype, "float32")
+    _refuse_lossy(config, load_config(params, left_pad_tokens=config.left_pad_tokens))
+    return params
+
+
+def _stack(section: Section, ada_dim: int = 0) -> TransformerConfig:
+    section.expect("causal", True)
+    section.refuse(UNKNOWN_HABITS)
+    position = section.choice("pos_embed", ("rope", "alibi", "none", "sinusoid"), "rope")
+    biases = RELEASED_BIASES if section.flag("use_biases") else ()
+    if "biases" in section.values:
+        biases = tuple(str(name) for name in section.items("biases", str))
+    n_heads, n_kv_heads = section.integer("n_heads"), section.integer("n_kv_heads")
+    return TransformerConfig(
+        dim=section.integer("dim"),
+        n_layers=section.integer("n_layers"),
+        n_heads=n_heads,
+        head_dim=section.integer("head_dim"),
+        hidden_dim=section.integer("hidden_dim"),
+        n_kv_heads=None if n_kv_heads == n_heads else n_kv_heads,
+        window=section.integer("sliding_window"),
+        block=section.integer("attention_block", 1),
+        norm=NORMS[section.choice("norm_type", tuple(NORMS), "rms_norm")],
+        norm_eps=section.positive("norm_eps"),
+        mlp="gelu" if section.choice("ffn_type", ("swiglu", "gelu"), "swiglu") == "gelu" else "swiglu",
+        position="rope" if position == "rope" else "alibi" if position == "alibi" else "none",
+        rope_theta=section.positive("rope_theta"),
+        biases=biases,
+        ada_dim=ada_dim,
+    )
+
+
+def _hf_stack(section: Section, biases: tuple[str, ...], ada_dim: int = 0) -> TransformerConfig:
+    section.expect("hidden_act", "silu")
+    rope = section.section("rope_parameters")
+    rope.expect("rope_type", "default")
+    rope.expect("partial_rotary_factor", 1.0)
+    n_heads = section.integer("num_attention_heads")
+    # An encoder file may leave the key heads out: its config class says they are the query heads.
+    n_kv_heads = section.integer("num_key_value_heads", None if ada_dim else n_heads)
+    return TransformerConfig(
+        dim=section.integer("hidden_size"),
+        n_layers=section.integer("num_hidden_layers"),
+        n_heads=n_heads,
+        head_dim=section.integer("head_dim"),
+        hidden_dim=section.integer("intermediate_size"),
+        n_kv_heads=None if n_kv_heads == n_heads else n_kv_heads,
+        window=section.integer("sliding_window"),
+        norm_eps=section.positive("rms_norm_eps"),
+        rope_theta=rope.positive("rope_theta"),
+        biases=biases,
+        ada_dim=ada_dim,
+    )
+
+
+def _stack_params(stack: TransformerConfig) -> dict[str, object]:
+    params: dict[str, object] = {
+        "dim": stack.dim,
+        "n_layers": stack.n_layers,
+        "head_dim": stack.head_dim,
+        "hidden_dim": stack.hidden_dim,
+        "n_heads": stack.n_heads,
+        "n_kv_heads": stack.kv_heads,
+        "use_biases": bool(stack.biases),
+        "causal": stack.causal,
+        "rope_theta": stack.rope_theta,
+        "norm_eps": stack.norm_eps,
+        "sliding_window": stack.window,
+    }
+    _unless(params, "biases", list(stack.biases), list(RELEASED_BIASES) if stack.biases else [])
+    _unless(params, "attention_block", stack.block, 1)
+    return params
+
+
+def _unless(params: dict[str, object], key: str, value: object, usual: object) -> None:
+    if value != usual:
+        params[key] = value
+
+
+def _integers(section: Section, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    if key not in section.values:
+        return default
+    return tuple(cast("list[int]", section.items(key, int)))
+
+
+def _name(top: Section, default: str) -> str:
+    value = top.values.get("name", default)
+    if not isinstance(value, str):
+        raise top.error("name", f"must be a string, got {value!r}")
+    return value
+
+
+def _time_dtype(top: Section) -> Literal["float32", "bfloat16"]:
+    found = top.choice("time_embedding_dtype", ("float32", "bfloat16"), "float32")
+    return "bfloat16" if found == "bfloat16" else "float32"
+
+
+def _refuse_lossy(config: ASRConfig, read: ASRConfig) -> None:
+    """Name the first field that would come back from the file as something else."""
+    pairs = [
+        ("encoder.stack", config.encoder.stack, read.encoder.stack),
+        ("encoder", config.encoder, read.encoder),
+        ("decoder", config.decoder, read.decoder),
+        ("", config, read),
+    ]
+    for place, kept, found in pairs:
+        for field in dataclasses.fields(kept):
+            here, there = getattr(kept, field.name), getattr(found, field.name)
+            if field.name == "n_kv_heads" or dataclasses.is_dataclass(here) or here == there:
+                continue
+            where = f"{place}.{field.name}".lstrip(".")
+            raise ConfigError(f"{where}: a params.json cannot say {here!r}")
