@@ -1,17 +1,117 @@
-"""The command line. Imports typer only: every command imports what it needs inside its body."""
+"""The command line: names and options. Imports typer only; every command imports its body when it runs.
+
+`rillvox --help` must answer at once, and torch alone takes more than a second to import.
+"""
 
 from __future__ import annotations
 
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-app = typer.Typer(name="rillvox", no_args_is_help=True, add_completion=False)
+from .errors import ConfigError, RillvoxError
+
+app = typer.Typer(name="rillvox", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+train = typer.Typer(no_args_is_help=True, help="Train a model.")
+evaluate = typer.Typer(no_args_is_help=True, help="Measure a model.")
+bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
+app.add_typer(train, name="train")
+app.add_typer(evaluate, name="eval")
+app.add_typer(bench, name="bench")
+
+DEFAULT_DELAY_MS = 480
+# Commands whose options belong to the module that does the work.
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+class Format(StrEnum):
+    """Ways to write a transcript."""
+
+    text = "text"
+    json = "json"
+    srt = "srt"
+    vtt = "vtt"
+
+
+Model = Annotated[str, typer.Option(help="A model that comes along, or the path of a model folder.")]
+DelayMs = Annotated[
+    int,
+    typer.Option(help="How much audio after a word the model waits for; a multiple of 80, more is surer."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        typer.echo(f"rillvox {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def root() -> None:
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; anywhere on the line.")] = False,
+) -> None:
     """Live speech recognition at any size."""
 
 
+@app.command()
+def transcribe(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Recordings; - reads standard input.")
+    ],
+    model: Model = "asr-en",
+    delay_ms: DelayMs = DEFAULT_DELAY_MS,
+    form: Annotated[Format, typer.Option("--format", help="How to write the transcript.")] = Format.text,
+    output: Annotated[
+        Path | None, typer.Option(help="Write to this file, or to this folder if there are several.")
+    ] = None,
+) -> None:
+    """Write down what is said in recordings of any length."""
+    from .commands.transcribe import transcribe as run
+
+    if run(files, model, delay_ms, form.value, output):
+        raise typer.Exit(2)
+
+
+@app.command()
+def listen(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="A recording, played at the pace of speech.")
+    ] = None,
+    mic: Annotated[bool, typer.Option("--mic", help="The default microphone; also without FILE.")] = False,
+    model: Model = "asr-en",
+    delay_ms: DelayMs = DEFAULT_DELAY_MS,
+) -> None:
+    """Show live captions in the terminal."""
+    if file is not None and mic:
+        raise ConfigError("listen hears a FILE or the microphone, not both")
+    from .commands.listen import listen as run
+
+    run(file, model, delay_ms)
+
+
 def main() -> None:
-    """Run the command line; the entry point of the `rillvox` script."""
-    app()
+    """Run the command line: what rillvox refuses is one line on stderr and exit status 2."""
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    try:
+        app()
+    except RillvoxError as error:
+        if debug:
+            raise
+        typer.echo(f"rillvox: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        # A mistake of ours. The outermost frame: from here it would only become a page of frames.
+        if debug:
+            raise
+        name = type(error).__name__
+        typer.echo(f"rillvox: internal error: {name}: {error}; --debug shows where", err=True)
+        sys.exit(1)

@@ -1,0 +1,118 @@
+"""`rillvox transcribe`: files in, text or captions out, long files in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from ..asr.stream import ASR
+from ..audio import open_audio
+from ..errors import AudioError, ConfigError, RillvoxError
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..asr.transcript import Transcript
+
+RATE = 16000
+# Long enough to keep the model busy, short enough that progress moves.
+BLOCK_SECONDS = 4.0
+SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+
+
+def transcribe(files: Sequence[str], model: str, delay_ms: int, form: str, output: Path | None) -> int:
+    """Transcribe each file and write it; a file that cannot be read does not stop the others.
+
+    Args:
+        files: paths, or "-" for standard input.
+        model: the name of a model that comes along, or the path of a model folder.
+        delay_ms: how much audio after a word the model waits for.
+        form: "text", "json", "srt" or "vtt".
+        output: a file for one input, a folder for several; standard output if None.
+
+    Returns:
+        How many files failed; each was named on stderr.
+
+    Raises:
+        RillvoxError: nothing can be transcribed at all: no such model, or settings that do not fit together.
+    """
+    several = len(files) > 1
+    if several and output is None and form in ("srt", "vtt"):
+        raise ConfigError(
+            f"captions of several files would run together: name a folder with --output for {form}"
+        )
+    if several and output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        _refuse_clashes(files)
+    asr = ASR.load(model)
+    failed = 0
+    for file in files:
+        try:
+            transcript = transcribe_file(asr, file, delay_ms)
+        except AudioError as error:
+            print(f"rillvox: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        _write(file, transcript, form, output, several)
+    return failed
+
+
+def transcribe_file(asr: ASR, file: str, delay_ms: int) -> Transcript:
+    """One file through a stream of its own, block by block.
+
+    Raises:
+        AudioError: the file cannot be read; see `open_audio`.
+    """
+    source: str | BinaryIO = sys.stdin.buffer if file == "-" else file
+    progress = Progress(file, sys.stderr)
+    session = asr.stream(delay_ms=delay_ms)
+    heard = 0
+    try:
+        for block in open_audio(source, RATE, BLOCK_SECONDS):
+            session.feed(block)
+            session.poll()  # the words are kept for the transcript; events left unread would pile up
+            heard += len(block)
+            progress.at(heard / RATE)
+        return session.finish()
+    except RillvoxError:
+        session.cancel()
+        raise
+    finally:
+        progress.done()
+
+
+def _refuse_clashes(files: Sequence[str]) -> None:
+    by_name: dict[str, str] = {}
+    for file in files:
+        other = by_name.setdefault(_stem(file), file)
+        if other != file:
+            raise ConfigError(f"{other} and {file} would be written to the same file; transcribe them apart")
+
+
+def _stem(file: str) -> str:
+    return "stdin" if file == "-" else Path(file).stem
+
+
+def _write(file: str, transcript: Transcript, form: str, output: Path | None, several: bool) -> None:
+    if output is not None:
+        path = output / (_stem(file) + SUFFIX[form]) if several or output.is_dir() else output
+        path.write_text(_rendered(transcript, form), encoding="utf-8")
+    elif not several:
+        sys.stdout.write(_rendered(transcript, form))
+    elif form == "json":  # a line each, for whoever reads on
+        print(json.dumps({"file": file, **transcript.to_dict()}, ensure_ascii=False))
+    else:
+        print(f"{file}: {transcript.text}")
+    sys.stdout.flush()
+
+
+def _rendered(transcript: Transcript, form: str) -> str:
+    writers = {
+        "text": transcript.to_text,
+        "json": transcript.to_json,
+        "srt": transcript.to_srt,
+        "vtt": transcript.to_vtt,
+    }
+    return writers[form]()
