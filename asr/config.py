@@ -7,10 +7,8 @@ from typing import Literal
 
 from ..errors import ConfigError
 from ..kernels.transformer import TransformerConfig
+from .delays import ENCODER_PER_STEP as FRAMES_PER_TOKEN
 from .delays import delay_tokens
-
-FRAMES_PER_TOKEN = 4  # 50 Hz encoder frames, 12.5 Hz tokens
-MAX_DELAY_TOKENS = 30
 
 
 @dataclass(frozen=True)
@@ -76,17 +74,12 @@ class ASRConfig:
         Raises:
             ConfigError: not a multiple of 80 ms, or outside what the model can do.
         """
-        delay_tokens(delay_ms)
         block = self.encoder.blocks[0]
         for candidate, begin in zip(self.encoder.blocks, self.block_delays_ms, strict=True):
             if delay_ms >= begin:
                 block = candidate
-        return delay_tokens(delay_ms - block_delay_ms(block)), block
-
-
-def block_delay_ms(block: int) -> int:
-    """What an attention block adds to the delay, in ms: the wait for the rest of the block."""
-    return max(block // FRAMES_PER_TOKEN - 1, 0) * 80
+        # To the clock a strictly causal encoder is one of block 4: a step brings four frames anyway.
+        return delay_tokens(delay_ms, max(block, FRAMES_PER_TOKEN)), block
 
 
 def voxtral_realtime_4b() -> ASRConfig:
@@ -139,9 +132,7 @@ def small_english(vocab_size: int) -> ASRConfig:
         ada_dim=32,
     )
     return ASRConfig(
-        AudioEncoderConfig(
-            encoder, n_mels=80, position_table="sinusoid", blocks=(4, 8, 16)
-        ),
+        AudioEncoderConfig(encoder, n_mels=80, position_table="sinusoid", blocks=(4, 8, 16)),
         decoder,
         vocab_size=vocab_size,
         adapter_dim=640,

@@ -22,7 +22,8 @@ from ..kernels.conv import CausalConv1d
 from ..kernels.position import sinusoids
 from ..kernels.state import StateTree, leaf, subtree
 from ..kernels.transformer import Transformer
-from .config import FRAMES_PER_TOKEN, MAX_DELAY_TOKENS, ASRConfig, AudioEncoderConfig
+from .config import FRAMES_PER_TOKEN, ASRConfig, AudioEncoderConfig
+from .delays import MAX_DELAY_TOKENS
 
 
 class AudioEncoder(nn.Module):
@@ -134,7 +135,9 @@ class TextDecoder(nn.Module):
         hidden = self.transformer(x, ada=self._ada(delay), start=start)
         return F.linear(hidden, self.tok_embeddings.weight)
 
-    def step(self, audio: Tensor, token_in: Tensor, delay: Tensor, state: StateTree, active: Tensor) -> Tensor:
+    def step(
+        self, audio: Tensor, token_in: Tensor, delay: Tensor, state: StateTree, active: Tensor
+    ) -> Tensor:
         """The next positions of every active slot; shapes as in `forward`, delay [slots]."""
         x = audio + self.tok_embeddings(token_in)
         hidden = self.transformer.step(x, state, active, ada=self._ada(delay))
@@ -196,7 +199,9 @@ class RealtimeASR(nn.Module):
         dtype = kind.get("dtype", weight.dtype)
         return self.decoder.initial_state(slots, max_tokens=max_tokens, dtype=dtype, device=weight.device)
 
-    def encode_step(self, mel: Tensor, state: StateTree, active: Tensor, *, block: int | None = None) -> Tensor:
+    def encode_step(
+        self, mel: Tensor, state: StateTree, active: Tensor, *, block: int | None = None
+    ) -> Tensor:
         """[slots, n_mels, 8 k] -> adapter vectors [slots, k, dim]; 4 k a multiple of the block."""
         return self.adapter(self.encoder.step(mel, state, active, block=block))
 
