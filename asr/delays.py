@@ -15,7 +15,6 @@ Whole numbers only, of any size; no tensors and no wall clock. A stream of a yea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import ConfigError
@@ -41,7 +40,7 @@ class DelayClock:
     delay_tokens: int  # D
     left_pad_tokens: int = 32  # `audio.streaming_n_left_pad_tokens` of the model's tekken.json
     buffer_tokens: int = 10  # steps after the delay in which fast speech may still be written down
-    block: int = ENCODER_PER_STEP  # encoder frames that see each other; more than 4 adds to the delay
+    block: int = ENCODER_PER_STEP  # encoder frames that see each other: 1 or 4, or more and a longer delay
 
     def __post_init__(self) -> None:
         if not MIN_DELAY_TOKENS <= self.delay_tokens <= MAX_DELAY_TOKENS:
@@ -79,8 +78,8 @@ class DelayClock:
 
     @property
     def block_tokens(self) -> int:
-        """Steps that the encoder runs at once."""
-        return self.block // ENCODER_PER_STEP
+        """Steps that the encoder must run at once."""
+        return max(self.block // ENCODER_PER_STEP, 1)
 
     def total_tokens(self, n_samples: int) -> int:
         """Steps N of a finished stream of `n_samples` real samples; whole blocks."""
@@ -160,43 +159,29 @@ class DelayClock:
         return _ceil_div(end_ms, FRAME_MS) - 1 + self.left_pad_tokens + self.delay_tokens
 
 
-def delay_tokens(delay_ms: int) -> int:
-    """D of a delay in milliseconds, for an encoder without look-ahead (block 4).
+def delay_tokens(delay_ms: int, block: int = ENCODER_PER_STEP) -> int:
+    """D of the delay that a user asks for, when the encoder runs blocks of `block` frames.
+
+    The user's delay is D steps and what the block adds, so a larger block leaves less to D.
 
     Raises:
-        ConfigError: not a multiple of 80 from 80 to 2400. The reference rounds others in its own way
-            (`audio_tokens`), which would silently run at another delay than asked for.
+        ConfigError: not a multiple of 80 up to 2400, or too short for the block. The reference rounds others
+            in its own way (`audio_tokens`), which would silently run at another delay than asked for.
     """
-    return split_delay(delay_ms)[0]
-
-
-def split_delay(delay_ms: int, blocks: Sequence[int] = (ENCODER_PER_STEP,)) -> tuple[int, int]:
-    """Share a user's delay between the text decoder and the encoder: (D, block).
-
-    `blocks` are the block sizes that the model was trained for. The largest one that leaves D at least 1 is
-    taken: at equal delay, seeing the future is worth more than waiting behind it.
-
-    Raises:
-        ConfigError: no block fits, or the delay is not a multiple of 80 up to 2400.
-    """
-    if not blocks:
-        raise ConfigError("blocks must name at least one block size")
-    for block in blocks:
-        _check_block(block)
-    lowest = min(map(block_extra_ms, blocks)) + MIN_DELAY_TOKENS * FRAME_MS
-    highest = MAX_DELAY_TOKENS * FRAME_MS
+    _check_block(block)
+    extra = block_extra_ms(block)
+    lowest, highest = extra + MIN_DELAY_TOKENS * FRAME_MS, MAX_DELAY_TOKENS * FRAME_MS
     whole = type(delay_ms) is int and delay_ms % FRAME_MS == 0
     if not whole or not lowest <= delay_ms <= highest:
         raise ConfigError(
             f"delay_ms must be a multiple of {FRAME_MS} from {lowest} to {highest}, got {delay_ms}"
         )
-    block = max(block for block in blocks if block_extra_ms(block) + FRAME_MS <= delay_ms)
-    return (delay_ms - block_extra_ms(block)) // FRAME_MS, block
+    return (delay_ms - extra) // FRAME_MS
 
 
 def block_extra_ms(block: int) -> int:
     """What a block of encoder frames adds to the delay: its first step waits for its last."""
-    return (block // ENCODER_PER_STEP - 1) * FRAME_MS
+    return max(block // ENCODER_PER_STEP - 1, 0) * FRAME_MS
 
 
 def audio_tokens(n_samples: int) -> int:

@@ -20,7 +20,6 @@ from rillvox.asr.delays import (
     encoder_frames,
     mel_frames,
     mel_samples,
-    split_delay,
     step_samples,
 )
 from rillvox.errors import ConfigError
@@ -49,7 +48,7 @@ CLOCKS = st.builds(
     delay_tokens=st.integers(1, 30),
     left_pad_tokens=st.integers(1, 64),
     buffer_tokens=st.integers(0, 20),
-    block=st.sampled_from([4, 8, 16, 32]),
+    block=st.sampled_from([1, 4, 8, 16, 32]),
 )
 # From nothing to ten thousand years of samples: far past what a float or an int64 of samples can count.
 COUNTS = st.integers(0, 5000) | st.integers(0, 10**16)
@@ -89,30 +88,26 @@ def test_a_delay_that_is_no_whole_step_is_refused_not_rounded(ms: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "blocks", "expected"),
+    ("ms", "block", "tokens"),
     [
-        (480, (4,), (6, 4)),
-        (480, (8,), (5, 8)),
-        (480, (16,), (3, 16)),
-        (480, (4, 16), (3, 16)),
-        (320, (4, 16), (1, 16)),
-        (240, (16, 4), (3, 4)),
-        (240, (4, 8, 16), (2, 8)),
-        (80, (4, 8, 16), (1, 4)),
-        (2400, (4, 16), (27, 16)),
+        (480, 1, 6),
+        (480, 4, 6),
+        (480, 8, 5),
+        (480, 16, 3),
+        (320, 16, 1),
+        (160, 8, 1),
+        (80, 4, 1),
+        (2400, 16, 27),
     ],
 )
-def test_a_block_takes_its_share_of_the_delay(
-    ms: int, blocks: tuple[int, ...], expected: tuple[int, int]
-) -> None:
-    assert split_delay(ms, blocks) == expected
-    tokens, block = expected
+def test_a_block_takes_its_share_of_the_delay(ms: int, block: int, tokens: int) -> None:
+    assert delay_tokens(ms, block) == tokens
     assert DelayClock(tokens, block=block).delay_ms == ms
 
 
 def test_blocks_cost_what_their_first_step_waits() -> None:
-    assert [block_extra_ms(block) for block in (4, 8, 16)] == [0, 80, 240]
-    for block in (4, 8, 16):
+    assert [block_extra_ms(block) for block in (1, 4, 8, 16)] == [0, 0, 80, 240]
+    for block in (1, 4, 8, 16):
         clock = DelayClock(1, block=block)
         waits = [clock.samples_needed(p) - DelayClock(1).samples_needed(p) for p in range(32, 48)]
         assert max(waits) == block_extra_ms(block) * 16
@@ -120,17 +115,19 @@ def test_blocks_cost_what_their_first_step_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "blocks", "message"),
+    ("ms", "block", "message"),
     [
-        (240, (16,), "from 320 to 2400, got 240"),
-        (480, (), "at least one block"),
-        (480, (4, 6), "multiple of 4 encoder frames, got 6"),
-        (480, (0,), "got 0"),
+        (240, 16, "from 320 to 2400, got 240"),
+        (80, 8, "from 160 to 2400, got 80"),
+        (480, 6, "1 or a multiple of 4 encoder frames, got 6"),
+        (480, 2, "got 2"),
+        (480, 0, "got 0"),
+        (480, -4, "got -4"),
     ],
 )
-def test_a_share_that_cannot_be_had_is_refused(ms: int, blocks: tuple[int, ...], message: str) -> None:
+def test_a_share_that_cannot_be_had_is_refused(ms: int, block: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        split_delay(ms, blocks)
+        delay_tokens(ms, block)
 
 
 @pytest.mark.parametrize(
@@ -257,4 +254,4 @@ def test_the_clock_needs_no_tensors() -> None:
     tree = ast.parse(Path(delays.__file__).read_text("utf-8"))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-    assert modules == {"__future__", "collections.abc", "dataclasses", "errors"}
+    assert modules == {"__future__", "dataclasses", "errors"}
