@@ -80,7 +80,8 @@ class Augment:
             x = telephone(x)
         x = set_level(x, float(generator.uniform(*config.level_dbfs)))
         white = generator.standard_normal(len(x), dtype=np.float32)
-        return x + white * np.float32(10 ** (generator.uniform(*config.white_dbfs) / 20)), times
+        faint = np.float32(10 ** (generator.uniform(*config.white_dbfs) / 20))
+        return np.asarray(x + white * faint, np.float32), times
 
 
 def change_speed(x: Samples, times: Times, factor: float) -> tuple[Samples, Times]:
@@ -122,7 +123,7 @@ def add_noise(x: Samples, noise: Samples, snr_db: float) -> Samples:
     if len(sounding) == 0 or speech == 0:
         return x
     gain = np.sqrt(speech / np.square(sounding).mean() / 10 ** (snr_db / 10))
-    return x + noise * np.float32(gain)
+    return np.asarray(x + noise * np.float32(gain), np.float32)
 
 
 def reverberate(x: Samples, response: Samples, direct_index: int) -> Samples:

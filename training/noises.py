@@ -1,8 +1,8 @@
 """Noise clips and room responses for augmentation, from a folder with a `manifest.jsonl`.
 
 One JSON object a line: `file` (relative to the folder), `kind` (`background`, `event` or `rir`), `cls`, and
-`fold` for noises or `direct_index` for room responses. What tests are made of never enters training: noises of
-fold 5, and the highest-numbered quarter of each class of rooms.
+`fold` for noises or `direct_index` for room responses. What tests are made of never enters training:
+noises of fold 5, and the highest-numbered quarter of each class of rooms.
 """
 
 from __future__ import annotations
