@@ -221,7 +221,5 @@ def _ceil_div(a: int, b: int) -> int:
 
 
 def _check_block(block: int) -> None:
-    if block < ENCODER_PER_STEP or block % ENCODER_PER_STEP:
-        raise ConfigError(
-            f"block must be a positive multiple of {ENCODER_PER_STEP} encoder frames, got {block}"
-        )
+    if block != 1 and (block < ENCODER_PER_STEP or block % ENCODER_PER_STEP):
+        raise ConfigError(f"block must be 1 or a multiple of {ENCODER_PER_STEP} encoder frames, got {block}")
