@@ -49,11 +49,11 @@ ensure_environment() {
     now=$(cat requirements.lock pyproject.toml | cksum)
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then return; fi
     [ -x .venv/bin/python ] || make_venv
-    if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
+    if ! .venv/bin/python -W ignore -c 'import torch' 2>/dev/null; then
         plan_fits .venv || { say "Remove .venv, or install torch into it yourself."; exit 1; }
         say "Installing $TORCH ..."
         pip_in .venv install -q ${RILLVOX_TORCH_INDEX:+--index-url "$RILLVOX_TORCH_INDEX"} "$TORCH"
-        .venv/bin/python -c 'import os, sys, torch
+        .venv/bin/python -W ignore -c 'import os, sys, torch
 cuda = torch.version.cuda
 if cuda and os.environ.get("RILLVOX_TORCH") != "cuda":
     sys.exit(f"a CUDA {cuda} build of torch was installed; see samples/environment.sh")'
