@@ -76,7 +76,7 @@ def load_model(
     Args:
         folder: the folder; it may lack tekken.json, the left padding is then the released 32.
         dtype: type of the weights; None: float32 on a CPU, elsewhere bfloat16 if it is stored so.
-        device: where the weights go.
+        device: where the weights go; "meta" compares names and shapes and reads no weights.
         time_embedding_dtype: overrides the config's, for comparison with bfloat16 references.
 
     Returns:
@@ -190,24 +190,31 @@ def _load(
         config = replace(config, time_embedding_dtype=time_embedding_dtype)
     if tokenizer is not None:
         _check_tokenizer(tokenizer, config)
-    with TensorFiles(source.weights, where) as files:
+    meta = where.type == "meta"
+    with TensorFiles(source.weights, torch.device("cpu") if meta else where) as files:
         model = build_empty(config, files, source)
         check_names(model, files, source)
-        for name, empty in list(model.named_parameters()):
-            stored = source.spell(name)
-            kind = files.dtype(stored)
-            if dtype is not None:
-                kind = dtype
-            elif where.type == "cpu" or kind != torch.bfloat16:
-                kind = torch.float32
-            tensor = files.read(stored)
-            if has_rope_rows(name) and source.layout != "interleaved":
-                tensor = reorder_rope_rows(tensor, _head_dim(name, config), "interleaved")
-            parent, _, leaf = name.rpartition(".")
-            filled = nn.Parameter(tensor.to(where, kind), requires_grad=empty.requires_grad)
-            setattr(model.get_submodule(parent), leaf, filled)
-        _check_head(files, source)
+        if not meta:
+            _fill(model, files, source, dtype, where)
     return model.eval()
+
+
+def _fill(
+    model: RealtimeASR, files: TensorFiles, source: Source, dtype: torch.dtype | None, where: torch.device
+) -> None:
+    for name, empty in list(model.named_parameters()):
+        stored = source.spell(name)
+        kind = dtype
+        if kind is None:
+            as_stored = where.type != "cpu" and files.dtype(stored) == torch.bfloat16
+            kind = torch.bfloat16 if as_stored else torch.float32
+        tensor = files.read(stored)
+        if has_rope_rows(name) and source.layout != "interleaved":
+            tensor = reorder_rope_rows(tensor, _head_dim(name, model.config), "interleaved")
+        parent, _, leaf = name.rpartition(".")
+        filled = nn.Parameter(tensor.to(where, kind), requires_grad=empty.requires_grad)
+        setattr(model.get_submodule(parent), leaf, filled)
+    _check_head(files, source)
 
 
 def build_empty(config: ASRConfig, files: TensorFiles, source: Source) -> RealtimeASR:
