@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+
+# Help drawn by rich takes longer than all the rest together; read by typer as it is imported.
+os.environ.setdefault("TYPER_USE_RICH", "0")
 
 import typer
 
@@ -88,13 +92,67 @@ def listen(
     mic: Annotated[bool, typer.Option("--mic", help="The default microphone; also without FILE.")] = False,
     model: Model = "asr-en",
     delay_ms: DelayMs = DEFAULT_DELAY_MS,
+    draft_ms: Annotated[
+        int | None, typer.Option(help="Also show, dimmed, what it would write at this shorter delay.")
+    ] = None,
 ) -> None:
     """Show live captions in the terminal."""
     if file is not None and mic:
         raise ConfigError("listen hears a FILE or the microphone, not both")
     from .commands.listen import listen as run
 
-    run(file, model, delay_ms)
+    run(file, model, delay_ms, draft_ms)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    model: Model = "asr-en",
+    slots: Annotated[int, typer.Option(help="Realtime sessions held at once.")] = 8,
+    delay_ms: Annotated[int, typer.Option(help="Delay where a client asks for none.")] = DEFAULT_DELAY_MS,
+    threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(envvar="RILLVOX_API_KEY", help="A key that clients must show; may be repeated."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="A web origin that may connect; may be repeated.")
+    ] = None,
+    default_dialect: Annotated[
+        str, typer.Option(help="openai or vllm, for clients that do not say.")
+    ] = "openai",
+) -> None:
+    """Serve realtime and file transcription to OpenAI and vLLM clients."""
+    from .streaming.serve import main_serve
+
+    main_serve(
+        model,
+        host=host,
+        port=port,
+        slots=slots,
+        delay_ms=delay_ms,
+        threads=threads,
+        api_keys=tuple(api_key or ()),
+        allow_origins=tuple(allow_origin or ()),
+        default_dialect=default_dialect,
+    )
+
+
+@evaluate.command("asr")
+def evaluate_asr(
+    manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],
+    model: Model = "asr-en",
+    delay_ms: Annotated[list[int] | None, typer.Option(help="A delay to measure; may be repeated.")] = None,
+    json_out: Annotated[Path | None, typer.Option(help="Write the whole report here.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print every reference and what was heard.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only so many clips, spread over the list.")] = None,
+    slots: Annotated[int, typer.Option(help="Clips heard at once.")] = 1,
+) -> None:
+    """Word and character error rates, delay of words, speed, with intervals."""
+    from .asr.evaluate import main_asr
+
+    main_asr(manifest, model, delay_ms or [DEFAULT_DELAY_MS], json_out, show, limit, slots)
 
 
 def main() -> None:

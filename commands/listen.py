@@ -24,13 +24,14 @@ RATE = 16000
 BLOCK_SECONDS = 0.08
 
 
-def listen(file: str | None, model: str, delay_ms: int) -> None:
+def listen(file: str | None, model: str, delay_ms: int, draft_ms: int | None = None) -> None:
     """Show what is being said until the file ends or Ctrl-C is pressed.
 
     Args:
         file: a recording; the microphone if None.
         model: the name of a model that comes along, or the path of a model folder.
         delay_ms: how much audio after a word the model waits for.
+        draft_ms: also show, dimmed, what it would write at this shorter delay.
 
     Raises:
         RillvoxError: no such model, file or microphone.
@@ -48,7 +49,7 @@ def listen(file: str | None, model: str, delay_ms: int) -> None:
         print("Listening; Ctrl-C ends.", file=sys.stderr)
     previous = signal.signal(signal.SIGINT, _stop_at_first(stopped))
     try:
-        session = asr.stream(delay_ms=delay_ms)
+        session = asr.stream(delay_ms, draft_ms=draft_ms)
         line = CaptionLine(sys.stdout)
         for block in blocks:
             session.feed(block)

@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..asr.stream import ASR
-from ..audio import open_audio
-from ..errors import AudioError, ConfigError, RillvoxError
+from ..errors import AudioError, ConfigError
 from .progress import Progress
 
 if TYPE_CHECKING:
     from ..asr.transcript import Transcript
 
-RATE = 16000
-# Long enough to keep the model busy, short enough that progress moves.
-BLOCK_SECONDS = 4.0
 SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 
 
@@ -60,25 +56,15 @@ def transcribe(files: Sequence[str], model: str, delay_ms: int, form: str, outpu
 
 
 def transcribe_file(asr: ASR, file: str, delay_ms: int) -> Transcript:
-    """One file through a stream of its own, block by block.
+    """One file, block by block, with its progress on stderr.
 
     Raises:
         AudioError: the file cannot be read; see `open_audio`.
     """
     source: str | BinaryIO = sys.stdin.buffer if file == "-" else file
     progress = Progress(file, sys.stderr)
-    session = asr.stream(delay_ms=delay_ms)
-    heard = 0
     try:
-        for block in open_audio(source, RATE, BLOCK_SECONDS):
-            session.feed(block)
-            session.poll()  # the words are kept for the transcript; events left unread would pile up
-            heard += len(block)
-            progress.at(heard / RATE)
-        return session.finish()
-    except RillvoxError:
-        session.cancel()
-        raise
+        return asr.transcribe(source, delay_ms, on_progress=progress.at)
     finally:
         progress.done()
 
