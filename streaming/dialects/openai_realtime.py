@@ -191,7 +191,8 @@ class OpenAIRealtime(RealtimeSession):
             case Partial():
                 return self._text(item, event)
             case TurnEnded():
-                ends = is_open and item.speaking and self._settings.turns is not None
+                heard = item.speaking or item.sent.text
+                ends = is_open and heard and self._settings.turns is not None
                 return self._commit(item, event.at) if ends else []
             case Final():
                 return self._final(item, event)
@@ -202,19 +203,18 @@ class OpenAIRealtime(RealtimeSession):
 
     def _speech_started(self, item: _Item, at: float) -> list[Output]:
         turns = self._settings.turns
-        if turns is None or item.speaking:
+        # An item that has text already, from before turns were asked for, cannot begin any more.
+        if turns is None or item.speaking or item.sent.text:
             return []
         item.speaking = True
         return [self._write.speech(True, item.start + at - turns.prefix_padding_ms / 1000, item.id)]
 
     def _text(self, item: _Item, event: Partial) -> list[Output]:
-        text = item.sent.push(event.text)
-        if not text:
-            return []
         begin: list[Output] = []
-        if item is self._open:  # text is speech, whether or not the engine has said so
+        if item is self._open and event.text.strip():  # text is speech, whether or not the engine said so
             begin = self._speech_started(item, event.words[0].start if event.words else item.seconds)
-        return [*begin, self._delta(item, text, event)]
+        text = item.sent.push(event.text)
+        return [*begin, self._delta(item, text, event)] if text else begin
 
     def _delta(self, item: _Item, text: str, event: Partial | Final) -> Reply:
         scored = event.words if LOGPROBS in self._settings.include else None
