@@ -1,0 +1,94 @@
+"""How training batches of the listener are drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..training.augment import Augment, mask_spectrogram
+from ..training.noises import Noises
+from ..training.pool import Pool
+from .config import small_english
+from .delays import DelayClock
+from .frontend import LogMel, LogMelConfig
+from .rows import AudioRows, TimedWords
+from .targets import input_tokens, target_tokens
+from .tasks import AudioBatch
+from .tokenizer import Tekken
+
+DELAYS = (1, 2, 3, 3, 3, 3, 3, 4, 5, 6, 6, 8, 10, 12, 16, 24, 30)  # tokens, the default's often
+FAR = 100_000  # frames; positions of a row start anywhere up to here, so they never run out
+
+
+class Recipe:
+    """What the stages share: data, vocabulary, and how batches are drawn."""
+
+    def __init__(self, pool: Path, tokenizer: Path, noise: Path | None, min_score: float = -2.5) -> None:
+        self.pool = Pool.open(pool)
+        self.tokenizer = Tekken.load(tokenizer)
+        self.config = small_english(self.tokenizer.vocab_size)
+        self.clips = self.pool.training(min_score)
+        self.dev = [clip for clip in self.pool.clips if clip.corpus == "human_dev" and clip.spans]
+        self.mel = LogMel(LogMelConfig(n_mels=self.config.encoder.n_mels))
+        self.augment = Augment(noises=Noises(noise) if noise is not None else None)
+        self.rows = AudioRows(self.pool, self.clips, self.augment)
+        self._pieces: dict[str, list[int]] = {}
+
+    def pieces(self, word: str) -> list[int]:
+        """Token ids of a word with the space before it."""
+        if word not in self._pieces:
+            self._pieces[word] = self.tokenizer.encode(" " + word)
+        return self._pieces[word]
+
+    def tokens(self, words: TimedWords, delay: int, steps: int, rng: np.random.Generator) -> tuple[Any, Any]:
+        """Input and output tokens of a row; some inputs are disturbed, never those of the prompt."""
+        clock = DelayClock(delay)
+        pad, word = self.tokenizer.pad, self.tokenizer.word
+        timed = [(self.pieces(text), end) for text, end in words]
+        out = target_tokens(clock, timed, steps, pad, word)
+        tokens = input_tokens(clock, out, self.tokenizer.bos, pad)
+        # The model will read its own mistakes: let it see some.
+        wrong = rng.random(steps) < 0.08
+        wrong[: clock.prompt_length] = False
+        noise = rng.integers(self.tokenizer.n_special + 256, self.tokenizer.vocab_size, steps)
+        tokens = np.where(wrong, np.where(rng.random(steps) < 0.5, pad, noise), tokens)
+        return tokens, out
+
+    def draw_delay(self, rng: np.random.Generator) -> int:
+        """A delay in tokens."""
+        return int(DELAYS[int(rng.integers(len(DELAYS)))])
+
+    def audio_batch(
+        self, rows: int, seconds: float, rng: np.random.Generator, done: float, *, words: bool
+    ) -> AudioBatch:
+        """Rows of sound; with `words`, with the left padding and the tokens as well."""
+        drawn = [self.rows.draw(seconds, rng) for _ in range(rows)]
+        lead = self.config.left_pad_tokens if words else 0
+        waves = np.stack([np.concatenate([np.zeros(lead * 1280, np.float32), row.wave]) for row in drawn])
+        phones = np.stack([np.concatenate([np.zeros(lead * 4, np.int64), row.phones]) for row in drawn])
+        mel = mask_spectrogram(self.mel(torch.from_numpy(waves)), rng)
+        block = int(draw_block(rng, done))
+        start = np.where(rng.random(rows) < 0.3, 0, rng.integers(0, FAR, rows) // 64 * 64)
+        if not words and done < 0.15:
+            start[:] = 0
+        batch = AudioBatch(mel, torch.from_numpy(phones), block, torch.from_numpy(start))
+        if words:
+            delays = [self.draw_delay(rng) for _ in drawn]
+            steps = phones.shape[1] // 4
+            pairs = [
+                self.tokens(row.words, delay, steps, rng) for row, delay in zip(drawn, delays, strict=True)
+            ]
+            batch.token_in = torch.from_numpy(np.stack([pair[0] for pair in pairs]))
+            batch.token_out = torch.from_numpy(np.stack([pair[1] for pair in pairs]))
+            batch.delay = torch.tensor(delays)
+        return batch
+
+
+def draw_block(rng: np.random.Generator, done: float) -> int:
+    """Attention block of a batch: wide at first, then mostly what sessions use."""
+    if done < 0.12:
+        return int(rng.choice([64, 16]))
+    return int(rng.choice([32, 16, 8, 4], p=[0.1, 0.55, 0.2, 0.15]))

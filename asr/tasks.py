@@ -1,0 +1,116 @@
+"""What the listener learns, as modules whose `forward(batch)` gives a loss and figures.
+
+The phone loss has a target at every 20 ms frame, the text loss one at every 80 ms step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .aligner import CLASSES
+from .config import ASRConfig
+from .model import Adapter, AudioEncoder, RealtimeASR, TextDecoder
+from .targets import IGNORED
+
+Z_LOSS = 1e-4  # keeps logits near log-probabilities, and text embeddings from outgrowing audio
+
+
+@dataclass
+class AudioBatch:
+    """One batch of sound: what `EncoderTask` and `JointTask` eat."""
+
+    mel: Tensor  # [batch, n_mels, frames]
+    phones: Tensor  # int64 [batch, encoder frames]
+    block: int
+    start: Tensor  # int64 [batch]
+    token_in: Tensor | None = None  # int64 [batch, steps]
+    token_out: Tensor | None = None
+    delay: Tensor | None = None
+
+
+class EncoderTask(nn.Module):
+    """Encoder and a linear phone head over its frames."""
+
+    def __init__(self, config: ASRConfig) -> None:
+        super().__init__()
+        self.encoder = AudioEncoder(config.encoder)
+        self.head = nn.Linear(config.encoder.stack.dim, CLASSES)
+
+    def forward(self, batch: AudioBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy of the phones, and the share of spoken frames named right."""
+        frames = self.encoder(batch.mel, block=batch.block, start=batch.start)
+        return phone_loss(self.head(frames), batch.phones)
+
+
+class DecoderTask(nn.Module):
+    """Adapter and decoder over cached encoder frames."""
+
+    def __init__(self, config: ASRConfig) -> None:
+        super().__init__()
+        self.adapter = Adapter(config.encoder.stack.dim, config.adapter_dim or config.dim, config.dim)
+        self.decoder = TextDecoder(config)
+        fresh_decoder(self.decoder)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """`frames` [batch, 4 steps, dim], `token_in`, `token_out` [batch, steps], `delay` [batch]."""
+        logits = self.decoder(self.adapter(batch["frames"].float()), batch["token_in"], batch["delay"])
+        return text_loss(logits, batch["token_out"], int(batch["pad"]))
+
+
+class JointTask(nn.Module):
+    """The whole listener and the phone head."""
+
+    def __init__(self, config: ASRConfig, pad: int, phone_weight: float = 0.3) -> None:
+        super().__init__()
+        self.model = RealtimeASR(config)
+        self.head = nn.Linear(config.encoder.stack.dim, CLASSES)
+        self.pad, self.phone_weight = pad, phone_weight
+
+    def forward(self, batch: AudioBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum of text and phone loss."""
+        assert batch.token_in is not None
+        assert batch.token_out is not None
+        assert batch.delay is not None
+        frames = self.model.encoder(batch.mel, block=batch.block, start=batch.start)
+        logits = self.model.decoder(self.model.adapter(frames), batch.token_in, batch.delay)
+        loss, figures = text_loss(logits, batch.token_out, self.pad)
+        phones, more = phone_loss(self.head(frames), batch.phones)
+        return loss + self.phone_weight * phones, {**figures, **more}
+
+
+def fresh_decoder(decoder: TextDecoder) -> None:
+    """Start values: small embeddings beside the audio, and no influence of the delay yet."""
+    nn.init.normal_(decoder.tok_embeddings.weight, std=0.04)
+    for name, weight in decoder.named_parameters():
+        if name.endswith("ada_rms_norm_t_cond.2.weight"):
+            nn.init.zeros_(weight)
+
+
+def phone_loss(scores: Tensor, phones: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Scores [batch, frames, 40] against int64 [batch, frames]."""
+    loss = F.cross_entropy(scores.flatten(0, 1).float(), phones.flatten(), label_smoothing=0.05)
+    spoken = phones > 0
+    right = (scores.argmax(-1) == phones)[spoken].float().mean()
+    return loss, {"phones_right": right.detach()}
+
+
+def text_loss(
+    logits: Tensor, out: Tensor, pad: int, pad_weight: float = 0.8
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits [batch, steps, vocab] against int64 [batch, steps] with `IGNORED` where nobody reads."""
+    kept = out != IGNORED
+    logits, out = logits[kept].float(), out[kept]
+    each = F.cross_entropy(logits, out, reduction="none")
+    weight = torch.where(out == pad, pad_weight, 1.0)
+    loss = (each * weight).sum() / weight.sum() + Z_LOSS * logits.logsumexp(-1).square().mean()
+    text = out != pad
+    right = logits.argmax(-1) == out
+    return loss, {
+        "text_loss": each[text].mean().detach(),
+        "text_right": right[text].float().mean().detach(),
+        "pad_right": right[~text].float().mean().detach(),
+    }
