@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from tiny_listener import byte_tokenizer, random_listener, small_config
 
 from rillvox.asr import evaluate as evaluation
 from rillvox.asr.evaluate import evaluate, main_asr, thinned
@@ -20,6 +21,7 @@ from rillvox.asr.events import Event, Final, Partial
 from rillvox.asr.hearing import Hearing, listen
 from rillvox.asr.peers import PocketSphinx, installed_peers
 from rillvox.asr.scoreboard import scoreboard
+from rillvox.asr.stream import ASR
 from rillvox.asr.transcript import Transcript
 from rillvox.errors import AudioError, ConfigError, TextError
 from rillvox.training.manifests import Manifest
@@ -40,13 +42,13 @@ class Reciter:
     def __init__(self, texts: Sequence[str], spoil: Callable[[str], str] = lambda text: text) -> None:
         self.texts = texts
         self.spoil = spoil
-        self.opened: list[int] = []
+        self.sessions: list[Recital] = []
 
     def stream(self, *, delay_ms: int) -> Recital:
         if delay_ms % 80:
             raise ConfigError(f"delay_ms must be a multiple of 80, got {delay_ms}")
-        self.opened.append(delay_ms)
-        return Recital(self, delay_ms)
+        self.sessions.append(Recital(self, delay_ms))
+        return self.sessions[-1]
 
 
 class Recital:
@@ -170,13 +172,11 @@ def test_a_clip_that_fails_counts_as_all_deletions(manifest: Manifest):
 
 def test_a_failed_session_is_given_back():
     asr = reciter(lambda _: "FAIL")
-    opened: list[Recital] = []
-    original = asr.stream
-    watched = types.SimpleNamespace(
-        stream=lambda *, delay_ms: opened.append(original(delay_ms=delay_ms)) or opened[-1]
-    )
-    assert listen(watched, np.full(1280, 0.001, np.float32), 480).failure is not None
-    assert opened[0].cancelled
+    assert listen(asr, np.full(1280, 0.001, np.float32), 480).failure is not None
+    assert [session.cancelled for session in asr.sessions] == [True]
+    asr = reciter()
+    listen(asr, np.full(1280, 0.001, np.float32), 480)
+    assert [session.cancelled for session in asr.sessions] == [False]
 
 
 def test_a_delay_that_the_model_does_not_know_is_no_error_of_a_clip(manifest: Manifest):
@@ -228,6 +228,18 @@ def test_clips_heard_together_score_as_clips_heard_alone(manifest: Manifest):
     assert together["emission"]["algorithmic_median_ms"] == alone["emission"]["algorithmic_median_ms"]
 
 
+def test_a_real_listener_is_driven_alone_and_in_a_batch(manifest: Manifest):
+    asr = ASR(random_listener(small_config()), byte_tokenizer(300))
+    manifest = manifest.where(lambda clip: clip.id in ("one", "three"))
+    alone, together = evaluate(asr, manifest), evaluate(asr, manifest, batch=asr.batch(2))
+    for one, other in zip(alone["rows"], together["rows"], strict=True):
+        assert [clip["text"] for clip in one["clips"]] == [clip["text"] for clip in other["clips"]]
+        assert one["corpora"] == other["corpora"]
+        assert not any(clip["failure"] for clip in one["clips"])
+    with pytest.raises(ConfigError):
+        evaluate(asr, manifest, (100,))
+
+
 def test_text_that_was_shown_and_then_changed_is_told():
     hearing = Hearing(1.0)
     hearing.take([Partial("the birch")], 0.5, 0.01)
@@ -262,7 +274,7 @@ def test_computation_runs_on_one_thread_and_the_setting_comes_back(manifest: Man
 def test_the_first_clip_warms_up_and_is_not_counted_twice(manifest: Manifest):
     asr = reciter()
     report = evaluate(asr, manifest, (480,))
-    assert len(asr.opened) == 5
+    assert len(asr.sessions) == 5
     assert len(report["rows"][0]["clips"]) == 4
 
 
