@@ -16,6 +16,7 @@ from rillvox.streaming.events import Event, Final, Mark, OpenStream, Partial, Tu
 from rillvox.streaming.listener import Samples, Utterance
 
 FRAME = 1280
+FAULT = np.float32(32767 / 32768)  # a sample that breaks the stream it comes in
 
 
 def word(frame: Samples) -> str:
@@ -48,8 +49,8 @@ class ParrotUtterance:
         return (len(self.samples) - self.taken) / 16000
 
     def feed(self, samples: Samples) -> None:
-        """More audio. A sample of exactly 0.77 is a fault in the stream's own logic."""
-        if np.any(samples == np.float32(0.77)):
+        """More audio."""
+        if np.any(samples == FAULT):
             raise ZeroDivisionError("a fault of one stream")
         if not np.isfinite(samples).all():
             raise AudioError("not finite")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
-from serving.parrot import Parrot, says
+from serving.parrot import FAULT, Parrot, says
 
 from rillvox.errors import CapacityError
 from rillvox.streaming.engine import Engine, Health
@@ -143,7 +143,7 @@ async def test_a_fault_of_one_stream_ends_that_stream_only() -> None:
         for client in (bad, good):
             client.session.execute(OpenStream("a"))
             client.session.execute(PushAudio("a", samples, RATE))
-        bad.session.execute(PushAudio("a", np.full(100, 0.77, np.float32), RATE))
+        bad.session.execute(PushAudio("a", np.full(100, FAULT), RATE))
         good.session.execute(Finish("a"))
         await until(lambda: bad.last("a") and good.last("a"))
         failed = bad.last("a")
