@@ -200,7 +200,8 @@ def config_from_hf(
             AudioEncoderConfig(_hf_stack(encoder, RELEASED_BIASES), n_mels=encoder.integer("num_mel_bins")),
             # The inner width of the Ada scale is no key of the file: the family has but one.
             _hf_stack(decoder, (), ada_dim=32),
-            vocab_size=decoder.integer("vocab_size"),
+            # The released file leaves it to the default of its config class.
+            vocab_size=decoder.integer("vocab_size", 131072),
             left_pad_tokens=left_pad_tokens,
             name=name,
         )

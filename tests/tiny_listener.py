@@ -30,7 +30,7 @@ def golden_folder(form: str, parent: Path) -> Path:
     return folder
 
 
-def golden_config() -> ASRConfig:
+def golden_config(vocab_size: int = 200) -> ASRConfig:
     """Geometry of the golden model, by hand."""
     encoder = TransformerConfig(
         dim=32,
@@ -44,7 +44,7 @@ def golden_config() -> ASRConfig:
     decoder = TransformerConfig(
         dim=48, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=16, hidden_dim=80, window=12, ada_dim=32
     )
-    return ASRConfig(AudioEncoderConfig(encoder), decoder, vocab_size=200)
+    return ASRConfig(AudioEncoderConfig(encoder), decoder, vocab_size)
 
 
 def small_config(vocab_size: int = 300) -> ASRConfig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import weakref
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from rillvox.asr import checkpoint, tensors
 from rillvox.asr.checkpoint import load_listener, load_model, save_native
-from rillvox.asr.config import small_english
+from rillvox.asr.config import ASRConfig, small_english
 from rillvox.asr.model import RealtimeASR
 from rillvox.asr.names import reorder_rope_rows
 from rillvox.errors import CheckpointError, ConfigError
@@ -111,9 +110,7 @@ def test_a_cpu_model_is_float32_whatever_the_file_holds(folder: Path, form: str)
     assert {w.dtype for w in load_model(folder, dtype=torch.bfloat16).parameters()} == {torch.bfloat16}
 
 
-def test_tensors_are_read_one_at_a_time(
-    folder: Path, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensors_are_read_one_at_a_time(folder: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     change(folder, form, lambda t: t.update({k: v.half() for k, v in t.items()}))
     read = tensors.TensorFiles.read
     living: list[weakref.ref[Tensor]] = []
@@ -170,19 +167,23 @@ def test_a_listener_needs_its_tokenizer(tmp_path: Path) -> None:
 
 # Strict both ways: the first tensor that is wrong is named, with both shapes.
 
-ONE_OF_EACH = ("attention.wq", "self_attn.q_proj", "conv", "linear_2.weight", "w3.weight", "up_proj.weight")
+
+def one_of_each(whole: dict[str, Tensor]) -> list[str]:
+    """The names outside of layers, and those of layer 1 of either stack."""
+    return [name for name in whole if ".1." in name or ("layers.0" not in name and "layers.2" not in name)]
 
 
-def test_every_single_missing_tensor_is_named(folder: Path, form: str) -> None:
+def test_every_kind_of_missing_tensor_is_named(folder: Path, form: str) -> None:
     whole = load_file(folder / weights_of(form))
-    for name in whole:
+    for name in one_of_each(whole):
         save_file({k: v for k, v in whole.items() if k != name}, folder / weights_of(form))
         assert f"{name} is missing" in refusal(folder)
 
 
-def test_every_single_misshapen_tensor_is_named(folder: Path, form: str) -> None:
+def test_every_kind_of_misshapen_tensor_is_named(folder: Path, form: str) -> None:
     whole = load_file(folder / weights_of(form))
-    for name, tensor in whole.items():
+    for name in one_of_each(whole):
+        tensor = whole[name]
         grown = torch.cat([tensor, tensor[:1]])
         save_file({**whole, name: grown}, folder / weights_of(form))
         expected = f"{name}: expected {list(tensor.shape)}, found {list(grown.shape)}"
@@ -241,12 +242,14 @@ def test_a_broken_header_is_refused_or_harmless(tmp_path_factory: pytest.TempPat
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(raw)
+    message = str(path)
     try:
         load_model(folder)
     except CheckpointError as error:
-        assert str(path) in str(error)
+        message = str(error)
     finally:
         shutil.rmtree(folder.parent)
+    assert str(path) in message
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"dim": 1e', "\x00", '"' * 9, "[" * 100_000])
@@ -335,18 +338,11 @@ def test_an_index_without_a_table_is_refused(tmp_path: Path) -> None:
 # Writing.
 
 
-@pytest.mark.parametrize("config", [golden_config(), small_config()], ids=["golden", "small"])
-def test_a_saved_model_comes_back_bit_for_bit(tmp_path: Path, config: Any) -> None:
-    model = random_listener(config)
-    tokenizer = byte_tokenizer(config.vocab_size, n_special=36) if config.vocab_size >= 292 else None
-    if tokenizer is None:
-        # A vocabulary below 256 bytes has no tokenizer: give the golden geometry a larger one.
-        from dataclasses import replace
-
-        model = random_listener(replace(config, vocab_size=300))
-        tokenizer = byte_tokenizer(300)
-    save_native(model, tokenizer, tmp_path / model.config.name)
-    back, words = load_listener(tmp_path / model.config.name)
+@pytest.mark.parametrize("config", [golden_config(vocab_size=300), small_config()], ids=["golden", "small"])
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path: Path, config: ASRConfig) -> None:
+    model, tokenizer = random_listener(config), byte_tokenizer(config.vocab_size)
+    save_native(model, tokenizer, tmp_path / "m")
+    back, words = load_listener(tmp_path / "m")
     assert back.config == model.config
     assert_same_weights(back, model)
     assert words.pieces == tokenizer.pieces
@@ -444,7 +440,7 @@ def test_a_tokenizer_of_another_model_is_not_saved(tmp_path: Path) -> None:
     model = random_listener(small_config())
     with pytest.raises(CheckpointError, match="has 301 tokens, but the model has 300"):
         save_native(model, byte_tokenizer(301), tmp_path / "m")
+    short = byte_tokenizer(300, audio={"streaming_n_left_pad_tokens": 16})
     with pytest.raises(CheckpointError, match="streaming_n_left_pad_tokens is 16, but the model has 32"):
-        audio = {"streaming_n_left_pad_tokens": 16}
-        save_native(model, byte_tokenizer(300, audio=audio), tmp_path / "m")
-    assert not os.listdir(tmp_path)
+        save_native(model, short, tmp_path / "m")
+    assert not list(tmp_path.iterdir())
