@@ -226,6 +226,7 @@ class Lane:
 
     def change_delay(self, delay_tokens: int, block: int) -> None:
         """Use another delay from the next step on; the decoder's state stays."""
+        self._flush_words()
         self.delay_tokens, self.block = delay_tokens, block
         at = max(self.clock.step_start_ms(self.position - delay_tokens), 0) / 1000
         self._events.append(DelayChanged(delay_tokens * FRAME_MS + block_extra_ms(block), at))
