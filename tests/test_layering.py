@@ -14,7 +14,19 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ["kernels", "codec", "asr", "tts", "training", "streaming", "commands", "weights"]
 
 # Whoever trains or scores a model stands above the shared training code, and that above the model itself.
-RECIPES = {"train", "tasks", "recipe", "rows", "prepare", "aligner", "evaluate", "emission", "hearing", "peers", "scoreboard"}
+RECIPES = {
+    "train",
+    "tasks",
+    "recipe",
+    "rows",
+    "prepare",
+    "aligner",
+    "evaluate",
+    "emission",
+    "hearing",
+    "peers",
+    "scoreboard",
+}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
