@@ -32,7 +32,7 @@ def _check_items(replies: Sequence[Json]) -> None:
     phase: dict[str, str] = {}  # item -> speaking | silent | committed | answered
     previous = None
     for at, reply in enumerate(replies):
-        kind, item = reply["type"], reply.get("item_id")
+        kind, item = reply["type"], str(reply.get("item_id"))
         if kind == "input_audio_buffer.speech_started":
             assert item not in phase
             phase[item] = "speaking"

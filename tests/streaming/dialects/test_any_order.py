@@ -15,6 +15,7 @@ from wire.play import Json, Table, openai, types, update, vllm
 
 from rillvox.errors import CapacityError, RillvoxError
 from rillvox.streaming.dialects.text import SentText
+from rillvox.streaming.events import PushAudio
 
 B = "input_audio_buffer"
 
@@ -163,7 +164,7 @@ def test_the_engine_hears_the_same_however_the_audio_is_cut(data, cuts):
         for a, b in itertools.pairwise(bounds):
             table.send({"type": f"{B}.append", "audio": base64.b64encode(data[a:b]).decode()})
         return b"".join(
-            command.samples.tobytes() for command in table.commands if hasattr(command, "samples")
+            command.samples.tobytes() for command in table.commands if isinstance(command, PushAudio)
         )
 
     bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})

@@ -216,7 +216,7 @@ def test_telephone_audio_is_decoded(kind, value):
     )
     (push,) = of_type(table, ev.PushAudio)
     assert push.rate == 8000
-    np.testing.assert_array_equal(push.samples, np.float32([value]))
+    np.testing.assert_array_equal(push.samples, np.array([value], np.float32))
 
 
 def test_half_a_sample_waits_for_its_other_half_and_is_dropped_at_a_commit():
