@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +28,10 @@ from .delays import HOP_SAMPLES, RATE, WINDOW_SAMPLES
 # What a frame reaches back before the samples of its own step: 240 of the 400.
 PAST_SAMPLES = WINDOW_SAMPLES - HOP_SAMPLES
 
-# Frames whose spectra are held at once (60 MB); an hour of audio is transformed in bounded memory.
+# Frames whose spectra are held at once (under 100 MB); an hour of audio is transformed in bounded memory.
 FRAMES_AT_ONCE = 16_384
 
-_rfft: Callable[[Tensor], Tensor] = torch.fft.rfft  # pyright: ignore[reportUnknownMemberType]
+_rfft = cast("Callable[[Tensor], Tensor]", torch.fft.rfft)  # pyright: ignore[reportUnknownMemberType]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ class LogMel(nn.Module):
         """[batch, at least 160 (n_frames - 1) + 400] -> [batch, n_mels, n_frames]."""
         frames = x.unfold(-1, WINDOW_SAMPLES, HOP_SAMPLES)[:, :n_frames]  # a view: [batch, n_frames, 400]
         at_once = max(1, FRAMES_AT_ONCE // max(1, x.shape[0]))
+        if n_frames == 0:  # the transform of nothing is an error in some builds
+            return self.bank.new_zeros(x.shape[0], self.config.n_mels, 0)
         if n_frames <= at_once:
             return self._log_mel(frames).transpose(1, 2)
         parts = [self._log_mel(frames[:, i : i + at_once]) for i in range(0, n_frames, at_once)]
