@@ -215,9 +215,7 @@ def _read_miniaudio(
             _Bytes(file), kind, miniaudio.SampleFormat.FLOAT32, channels, rate, frames_to_read=frames
         )
     except (miniaudio.MiniaudioError, sf.LibsndfileError) as error:
-        raise AudioError(
-            f"{name}: not a {kind.name.lower()} file that can be read ({_plain(error)})"
-        ) from error
+        raise AudioError(f"{name}: cannot be read as {kind.name.lower()} ({_plain(error)})") from error
 
     def blocks() -> Iterator[Block]:
         done = 0
