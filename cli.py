@@ -139,6 +139,41 @@ def serve(
     )
 
 
+@train.command("prepare")
+def train_prepare(
+    manifests: Annotated[list[Path], typer.Argument(help="Folders with manifest.jsonl, or such files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the pool.")],
+    whisper: Annotated[Path, typer.Option(help="Whisper base's encoder, openai's names, safetensors.")],
+    phone_head: Annotated[Path, typer.Option(help="The phone head's safetensors.")],
+) -> None:
+    """Decode recordings and find when each of their words is said."""
+    from .asr.prepare import prepare
+
+    prepare(manifests, out, whisper, phone_head, typer.echo)
+
+
+@train.command("asr")
+def train_asr(
+    stage: Annotated[str, typer.Argument(help="encoder, features, decoder, joint or export.")],
+    pool: Annotated[Path, typer.Option(help="A pool made by `train prepare`.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
+    steps: Annotated[int, typer.Option(help="Length of the stage.")] = 1000,
+    rows: Annotated[int, typer.Option(help="Rows of a batch.")] = 2,
+    seconds: Annotated[float, typer.Option(help="Length of a row.")] = 10.24,
+    whisper: Annotated[Path | None, typer.Option(help="Start the encoder from these weights.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="Folder of noises and rooms with a manifest.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Text to splice speech for, one sentence a line.")] = None,
+    devices: Annotated[int, typer.Option(help="Processes or GPUs that share a batch.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+) -> None:
+    """Train the listener, one stage at a time."""
+    from .asr.train import Run, main_train_asr
+
+    run = Run(pool, out, whisper, noise, text, steps, rows, seconds, devices, precision, seed)
+    main_train_asr(stage, run, typer.echo)
+
+
 @evaluate.command("asr")
 def evaluate_asr(
     manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],
