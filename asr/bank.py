@@ -101,10 +101,13 @@ class Bank:
         pad_margin = torch.where(tokens[:, 0] == pad, pads - best[:, 1], pads - best[:, 0])
         word_margin = logits[:, word] - pads
         log_sum = logits.logsumexp(dim=-1)
-        penalties = [lane.penalty() for lane in lanes]
-        if any(penalties):
+        penalties, banned = [lane.penalty() for lane in lanes], [lane.banned() for lane in lanes]
+        if any(penalties) or any(banned):
             logits = logits.clone()
             logits[:, pad] -= torch.tensor(penalties, device=logits.device)
+            for row, ids in enumerate(banned):
+                if ids:
+                    logits[row, list(ids)] = float("-inf")
             best, tokens = logits.topk(1, dim=-1)
         # One transfer; float64 holds token ids exactly.
         columns = [best[:, 0] - log_sum, pad_margin, word_margin, tokens[:, 0]]

@@ -16,7 +16,7 @@ from ..errors import CapacityError, ConfigError
 from .bank import Bank, Listener
 from .delays import FRAME_MS, MAX_DELAY_TOKENS, block_extra_ms
 from .ears import Ear, block_steps
-from .lanes import PAUSE_TOKENS, Lane, check_switch
+from .lanes import PAUSE_TOKENS, Lane
 from .model import RealtimeASR
 from .prefix import Prefixes, silent_steps
 from .rut import RutRules
@@ -40,6 +40,7 @@ class Batch:
         max_tokens: int = 8,
         ring_seconds: float = 30.0,
         rut: RutRules | None = None,
+        guarded: bool | None = None,
         prefixes: Prefixes | None = None,
     ) -> None:
         """Allocate the slots.
@@ -54,6 +55,8 @@ class Batch:
                 fewer keeps ticks short and a session small.
             ring_seconds: how much encoded audio stays at hand for another reading.
             rut: what to do about blank ruts.
+            guarded: never write [P] or [W] right behind [W], nor a start symbol; None: as the model's
+                tekken.json says (`audio.guarded_decoding`), off for released models.
             prefixes: the shared starts of another batch of the same model and `max_tokens`.
         """
         config = model.config
@@ -63,23 +66,24 @@ class Batch:
         self.model, self.tokenizer = model, tokenizer
         self.slots = slots
         self.rut = rut or RutRules()
+        self.guarded = bool(tokenizer.audio.get("guarded_decoding", False)) if guarded is None else guarded
         self.max_tokens = max(max_tokens, largest)
         # Enough for a fresh lane's prompt over the last pause, or over a blank rut.
         shortest = config.left_pad_tokens + MAX_DELAY_TOKENS + 1 + PAUSE_TOKENS
         if self.rut.action == "reread":
             shortest += self.rut.run_tokens + MAX_DELAY_TOKENS
         self.ring_tokens = max(round(ring_seconds * 1000 / FRAME_MS), shortest) + 2 * self.max_tokens
-        self._listener = Listener(model)
-        self._main = Bank(self._listener, slots, slots + drafts, self.max_tokens)
+        self.listener = Listener(model)
+        self.bank = Bank(self.listener, slots, slots + drafts, self.max_tokens)
         self._scratch: Bank | None = None
         self._n_scratch = scratch
         # The last adapter vectors of every ear, sessions first, then forks.
-        self._ring = torch.zeros(
+        self.ring = torch.zeros(
             slots + scratch,
             self.ring_tokens,
             config.dim,
-            dtype=self._listener.dtype,
-            device=self._listener.device,
+            dtype=self.listener.dtype,
+            device=self.listener.device,
         )
         self._free_ears = list(range(slots))[::-1]
         self._free_lanes = list(range(slots + drafts))[::-1]
@@ -88,7 +92,7 @@ class Batch:
         self._forks: set[int] = set()  # ids of lanes whose decoder state lies in the scratch bank
         # id of a lane in a rut -> the lane, its second reading, and the text tokens both had.
         self._rereads: dict[int, tuple[Lane, Lane, int]] = {}
-        self.prefixes = prefixes or Prefixes(self._listener, tokenizer, self.max_tokens)
+        self.prefixes = prefixes or Prefixes(self.listener, tokenizer, self.max_tokens)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -103,8 +107,8 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Bytes of all sessions' tensors together; constant from the start, but for the scratch slots."""
-        ring = self._ring.numel() * self._ring.element_size()
-        return ring + self._main.nbytes + (self._scratch.nbytes if self._scratch else 0)
+        ring = self.ring.numel() * self.ring.element_size()
+        return ring + self.bank.nbytes + (self._scratch.nbytes if self._scratch else 0)
 
     def open(self, delay_ms: int, *, draft_ms: int | None = None, keep: bool = True) -> Lane:
         """Begin a session.
@@ -127,15 +131,23 @@ class Batch:
             delay = (delay_ms - block_extra_ms(block)) // FRAME_MS
             if draft >= delay or delay > MAX_DELAY_TOKENS:
                 raise ConfigError(f"draft_ms must be shorter than delay_ms, got {draft_ms} and {delay_ms}")
-        needed = 1 if draft is None else 2
-        if not self._free_ears or len(self._free_lanes) < needed:
+        lane = self.seat(delay, draft, block, keep=keep)
+        self._attach(lane)
+        return lane
+
+    def seat(self, delay: int, draft: int | None, block: int, *, keep: bool) -> Lane:
+        """Take slots for a session, whatever they hold; `delay` and `draft` in tokens.
+
+        Raises:
+            CapacityError: all slots are taken.
+        """
+        if not self._free_ears or len(self._free_lanes) < (1 if draft is None else 2):
             raise CapacityError(f"all {self.slots} slots are taken; close a session first")
         ear = Ear(self._free_ears.pop(), block, self.model.config.left_pad_tokens, self.ring_tokens)
         lane = self._add(ear, self._free_lanes.pop(), delay, block, keep)
         if draft is not None:
             lane.draft = self._add(ear, self._free_lanes.pop(), draft, block, keep=False)
             lane.draft.is_draft = True
-        self._attach(lane)
         return lane
 
     def close(self, lane: Lane) -> None:
@@ -186,7 +198,8 @@ class Batch:
         Raises:
             ConfigError: a delay that the model cannot do.
         """
-        check_switch(at)
+        if at not in ("pause", "now"):
+            raise ConfigError(f"at must be 'pause' or 'now', got {at!r}")
         delay, block = self.model.config.split_delay(delay_ms)
         if lane.draft is not None:
             block = lane.ear.block
@@ -218,19 +231,26 @@ class Batch:
         copy = self._add(ear, slot, lane.delay_tokens, lane.ear.block, lane.keep, scratch=True)
         copy.restore(lane.state())
         copy.block = ear.block
-        ears = self._main if lane.ear.slot < self.slots else bank
+        ears = self.bank if lane.ear.slot < self.slots else bank
         with torch.no_grad():
             bank.copy_ear(slot, ears, self._ear_row(lane.ear))
             bank.copy_lane(slot, source, lane.slot)
-            self._ring[ear.slot] = self._ring[lane.ear.slot]
+            self.ring[ear.slot] = self.ring[lane.ear.slot]
         return copy
 
     # Inside.
 
     def _add(self, ear: Ear, slot: int, delay: int, block: int, keep: bool, scratch: bool = False) -> Lane:
-        buffer_tokens = self.model.config.buffer_tokens
         lane = Lane(
-            ear, slot, self.tokenizer, delay, block, buffer_tokens=buffer_tokens, rut=self.rut, keep=keep
+            ear,
+            slot,
+            self.tokenizer,
+            delay,
+            block,
+            buffer_tokens=self.model.config.buffer_tokens,
+            rut=self.rut,
+            keep=keep,
+            guarded=self.guarded,
         )
         self._lanes.append(lane)
         if scratch:
@@ -248,14 +268,14 @@ class Batch:
             self._free_lanes.append(lane.slot)
 
     def _bank(self, lane: Lane) -> Bank:
-        return self._scratch_bank() if id(lane) in self._forks else self._main
+        return self._scratch_bank() if id(lane) in self._forks else self.bank
 
     def _ear_row(self, ear: Ear) -> int:
         return ear.slot if ear.slot < self.slots else ear.slot - self.slots
 
     def _scratch_bank(self) -> Bank:
         if self._scratch is None:
-            self._scratch = Bank(self._listener, self._n_scratch, self._n_scratch, self.max_tokens)
+            self._scratch = Bank(self.listener, self._n_scratch, self._n_scratch, self.max_tokens)
         return self._scratch
 
     def _take_scratch(self) -> int:
@@ -267,16 +287,18 @@ class Batch:
         """Encode one chunk of every ear that has one: one call for each block and length."""
         groups: dict[tuple[bool, int, int], list[Ear]] = {}
         for ear in {id(lane.ear): lane.ear for lane in self._lanes}.values():
-            room = self.ring_tokens - max(lane.behind for lane in ear.lanes) if ear.lanes else 0
-            block, steps = ear.ready(min(self.max_tokens, room))
+            room = self.ring_tokens - max(lane.behind for lane in ear.lanes)
+            block, steps = ear.ready(self.max_tokens)
             unit = block_steps(block)
+            # What a lane has not read yet must stay in the ring.
+            steps = min(steps, room // unit * unit)
             if steps > unit:
                 # Powers of two, so that ears that catch up share calls.
                 steps = unit << ((steps // unit).bit_length() - 1)
             if steps:
                 groups.setdefault((ear.slot < self.slots, block, steps), []).append(ear)
         for (main, block, steps), ears in groups.items():
-            bank = self._main if main else self._scratch_bank()
+            bank = self.bank if main else self._scratch_bank()
             begins = [ear.tokens for ear in ears]
             chunks = {self._ear_row(ear): ear.take(block, steps) for ear in ears}
             vectors = bank.hear(chunks, block)
@@ -286,7 +308,7 @@ class Batch:
 
     def _remember(self, ear: Ear, begin: int, vectors: Tensor) -> None:
         steps = torch.arange(begin, begin + len(vectors), device=vectors.device) % self.ring_tokens
-        self._ring[ear.slot, steps] = vectors.to(self._ring.dtype)
+        self.ring[ear.slot, steps] = vectors.to(self.ring.dtype)
 
     def _read(self, ready: Iterable[Lane]) -> None:
         """Decode one step of every given lane: one call for each bank."""
@@ -294,12 +316,12 @@ class Batch:
         for lane in ready:
             banks.setdefault(id(lane) in self._forks, []).append(lane)
         for scratch, lanes in banks.items():
-            bank = self._scratch_bank() if scratch else self._main
-            slots = torch.tensor([lane.ear.slot for lane in lanes], device=self._ring.device)
+            bank = self._scratch_bank() if scratch else self.bank
+            slots = torch.tensor([lane.ear.slot for lane in lanes], device=self.ring.device)
             steps = torch.tensor(
-                [lane.position % self.ring_tokens for lane in lanes], device=self._ring.device
+                [lane.position % self.ring_tokens for lane in lanes], device=self.ring.device
             )
-            for lane, reading in zip(lanes, bank.read(lanes, self._ring[slots, steps]), strict=True):
+            for lane, reading in zip(lanes, bank.read(lanes, self.ring[slots, steps]), strict=True):
                 lane.accept(reading)
                 if lane.wanted_delay is not None:
                     self._hand_over(lane)
@@ -337,7 +359,7 @@ class Batch:
             if silent and again.position < lane.position:
                 continue
             if silent and again.text_tokens > text_tokens:
-                self._main.copy_lane(lane.slot, self._scratch_bank(), again.slot)
+                self.bank.copy_lane(lane.slot, self._scratch_bank(), again.slot)
                 lane.adopt(again)
             lane.rut.again()
             del self._rereads[key]
@@ -351,9 +373,9 @@ class Batch:
             for reader in ear.lanes:
                 reader.restart(0)
                 prefix = self.prefixes.get(reader.delay_tokens, ear.block)
-                self._main.copy_lane(reader.slot, prefix.bank, 0)
+                self.bank.copy_lane(reader.slot, prefix.bank, 0)
                 reader.skip(prefix.steps)
             prefix = self.prefixes.get(lane.delay_tokens, ear.block)
-            self._main.copy_ear(ear.slot, prefix.bank, 0)
+            self.bank.copy_ear(ear.slot, prefix.bank, 0)
             ear.skip(prefix.steps)
             self._remember(ear, 0, prefix.vectors)

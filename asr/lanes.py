@@ -9,24 +9,22 @@ began later (`restart`) counts its decoder's positions from there. Unusual:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
 from .delays import FRAME_MS, RATE, DelayClock, block_extra_ms
 from .ears import Ear, Samples
 from .events import DelayChanged, Draft, Event, Final, Mark, Partial
 from .rut import RutRules, RutWatch
 from .tokenizer import IncrementalDecoder, Tekken
 from .transcript import Transcript
-from .words import Words
+from .words import Words, word_offset
 
 # Text-free steps that count as a pause when a lane waits for one: half a second.
 PAUSE_TOKENS = 6
-WORD_OFFSET = "word_time_offset_ms"  # key of a tekken.json's `audio`: added to measured word ends
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Lane:
         buffer_tokens: int = 10,
         rut: RutRules | None = None,
         keep: bool = True,
+        guarded: bool = False,
     ) -> None:
         self.ear = ear
         self.slot = slot  # row of the decoder's state in its bank
@@ -61,6 +60,7 @@ class Lane:
         self.block = block  # the encoder block it asks for; the ear takes the smallest of its lanes
         self.buffer_tokens = buffer_tokens
         self.keep = keep  # remember the whole text, for the transcript
+        self.guarded = guarded  # see `banned`
         self.draft: Lane | None = None  # a faster lane on the same ear
         self.position = 0  # the next step to read
         self.closed = False
@@ -68,8 +68,7 @@ class Lane:
         self.completion_tokens = 0
         self.text_tokens = 0
         self.rut = RutWatch(rut or RutRules())
-        offset = tokenizer.audio.get(WORD_OFFSET, 0)
-        self.words = Words(float(offset) / 1000 if isinstance(offset, (int, float)) else 0.0, ear.onset, keep)
+        self.words = Words(word_offset(tokenizer), ear.onset, keep)
         self.wanted_delay: tuple[int, int] | None = None  # (D, block) to take over in the next pause
         self._decoder = IncrementalDecoder(tokenizer)
         self._text: list[str] = []
@@ -168,6 +167,10 @@ class Lane:
                 joined.append(Draft(expected))
         return joined
 
+    def put_back(self, events: Iterable[Event]) -> None:
+        """Let the next `poll` begin with these."""
+        self._events = [*events, *self._events]
+
     def transcript(self) -> Transcript:
         """Text and words so far."""
         return Transcript(self.text, tuple(self.words.all), self.ear.seconds)
@@ -186,9 +189,21 @@ class Lane:
             return self.tokenizer.bos
         return self.tokenizer.pad if step < self.prompt_length else self._token
 
+    def banned(self) -> tuple[int, ...]:
+        """Tokens that must not come out at `position`: a [W] promises text, and a stream begins but once."""
+        tokenizer = self.tokenizer
+        if not self.guarded:
+            return ()
+        if self._token != tokenizer.word:
+            return (tokenizer.bos,)
+        return (tokenizer.bos, tokenizer.pad, tokenizer.word)
+
     def penalty(self) -> float:
         """What to take off the logit of [P] at `position`."""
-        return self.rut.penalty(self._recent_level()) if self.rut.rules.action == "soft" else 0.0
+        rut = self.rut
+        if rut.rules.action != "soft" or rut.run < rut.rules.run_tokens:
+            return 0.0
+        return rut.penalty(self._recent_level())
 
     def accept(self, reading: Reading) -> None:
         """Take what came out at `position`, and go on to the next."""
@@ -249,7 +264,8 @@ class Lane:
 
     def caught_rut(self) -> int | None:
         """The step from which the audio of a blank rut should be read again, or None."""
-        if self.rut.rules.action != "reread" or not self.rut.caught(self._recent_level()):
+        rut = self.rut
+        if rut.run < rut.rules.run_tokens or not rut.caught(self._recent_level()):
             return None
         return max(self.position - self.delay_tokens - self.rut.run, self.ear.left_pad_tokens)
 
@@ -281,6 +297,8 @@ class Lane:
             "marks": [list(mark) for mark in self._marks],
             "rut": self.rut.state(),
             "words": self.words.state(),
+            "recent": [list(piece) for piece in self._recent],
+            "drafted": self._drafted,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -304,6 +322,8 @@ class Lane:
         self._marks = [(str(id), int(samples)) for id, samples in state["marks"]]
         self.rut.restore(state["rut"])
         self.words.restore(state["words"])
+        self._recent = [(float(end), str(text)) for end, text in state["recent"]]
+        self._drafted = str(state["drafted"])
 
     # Inside.
 
@@ -375,16 +395,3 @@ class Lane:
     def _recent_level(self) -> float:
         end = max(self.position - self.delay_tokens, 0)
         return self.ear.level_db(max(end - self.rut.rules.recent_tokens, 0), end)
-
-
-def check_switch(at: str) -> Literal["pause", "now"]:
-    """Where a change of delay takes effect.
-
-    Raises:
-        ConfigError: anything but `pause` and `now`.
-    """
-    if at == "pause":
-        return "pause"
-    if at == "now":
-        return "now"
-    raise ConfigError(f"at must be 'pause' or 'now', got {at!r}")

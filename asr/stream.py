@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ..audio import Audio, Samples, Source, StreamResampler, open_audio
-from ..errors import AudioError, CheckpointError
+from ..errors import AudioError, CheckpointError, ConfigError
 from .batch import Batch
 from .checkpoint import load_listener
 from .delays import RATE
@@ -29,12 +29,14 @@ from .lanes import Lane
 from .model import RealtimeASR
 from .prefix import Prefixes
 from .rut import RutRules
+from .saved import SavedSession, save_session
 from .tokenizer import Tekken
 from .transcript import Transcript, Word
 
 DEFAULT_MODEL = "asr-en"
 # Steps of one encoder call for recordings: a second spent on 4 s of audio at once, not on 50 single steps.
 _FILE_TOKENS = 64
+_BLOCK_SAMPLES = 10 * RATE
 
 
 class Session:
@@ -141,6 +143,19 @@ class Session:
         if not self._cancelled:
             self._batch.change_delay(self._lane, delay_ms, at)
 
+    def save(self, path: str | Path) -> None:
+        """Write the session to a file that `ASR.resume` goes on from, bit for bit; this one goes on too.
+
+        Raises:
+            ConfigError: the session has ended, or was fed at another rate than 16 kHz: what the resampler
+                holds cannot be written down.
+        """
+        if self._resampler is not None:
+            raise ConfigError(
+                f"a session fed at {self._rate} Hz cannot be saved; resample to {RATE} Hz first"
+            )
+        save_session(self._batch, self._lane, path)
+
     def _push(self, samples: Samples) -> None:
         if len(samples):
             self._lane.push(samples)
@@ -210,6 +225,16 @@ class ASR:
         """
         batch = self.batch(drafts=0 if draft_ms is None else 1, rut=rut)
         return Session(batch, batch.open(delay_ms, draft_ms=draft_ms))
+
+    def resume(self, path: str | Path, *, rut: RutRules | None = None) -> Session:
+        """Go on with a session that `Session.save` wrote, with the same model.
+
+        Raises:
+            CheckpointError: the file is damaged, no session, or of another model.
+        """
+        saved = SavedSession(path)
+        batch = self.batch(drafts=int(saved.has_draft), max_tokens=saved.max_tokens, rut=rut)
+        return Session(batch, saved.resume(batch))
 
     def transcribe(
         self,
@@ -294,5 +319,6 @@ def find_model(name_or_path: str | Path) -> Path:
 def _blocks(audio: Audio | Source) -> Iterator[Samples]:
     """A recording at 16 kHz, block by block."""
     if isinstance(audio, Audio):
-        return iter([audio.resample(RATE).samples])
+        samples = audio.resample(RATE).samples
+        return (samples[i : i + _BLOCK_SAMPLES] for i in range(0, len(samples), _BLOCK_SAMPLES))
     return open_audio(audio, RATE)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+from .tokenizer import Tekken
 from .transcript import Word
 
 # Read English runs at 14 to 16 characters a second, blanks included.
@@ -167,6 +168,12 @@ class Words:
             word = _joined(self.all.pop(), word)
         self._cut = False
         self.all.append(word)
+
+
+def word_offset(tokenizer: Tekken) -> float:
+    """Seconds to add to measured ends: the bias of a model, measured once and noted in its tekken.json."""
+    offset = tokenizer.audio.get("word_time_offset_ms", 0)
+    return float(offset) / 1000 if isinstance(offset, (int, float)) else 0.0
 
 
 def _joined(first: Word, rest: Word) -> Word:
