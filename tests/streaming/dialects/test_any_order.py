@@ -122,7 +122,7 @@ def settle(table: Table) -> None:
         table.finish(".", finished[0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(scripts)
 def test_any_openai_session_is_legal(script):
     table = Table(openai())
@@ -133,7 +133,7 @@ def test_any_openai_session_is_legal(script):
     assert table.send({"type": f"{B}.commit"}) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(scripts)
 def test_any_vllm_session_is_legal(script):
     table = Table(vllm())
@@ -143,7 +143,7 @@ def test_any_vllm_session_is_legal(script):
     assert table.hang_up() == set(table.streams)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(calm, max_size=40))
 def test_every_final_commit_of_vllm_gets_one_done(script):
     table = Table(vllm())
