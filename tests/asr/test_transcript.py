@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rillvox.asr import captions
@@ -64,6 +64,12 @@ def test_a_cue_ends_at_a_long_pause():
     shown = spoken("one two three four", pauses={2: 3.0}).to_vtt()
     assert "one two\n\n" in shown
     assert shown.endswith("three four\n")
+
+
+def test_a_word_that_lasts_too_long_does_not_keep_its_cue_up():
+    words = (Word("aaah", 0.0, 9.0), Word("yes", 9.5, 9.8))
+    shown = cues("aaah yes", words, 10.0)
+    assert [(cue.start_ms, cue.end_ms) for cue in shown] == [(0, LONGEST_MS), (9500, 10500)]
 
 
 def test_where_room_runs_out_the_cue_ends_at_the_longest_pause():
@@ -124,6 +130,7 @@ def test_json_keeps_letters_and_rounds_times():
     assert json.loads(document)["seconds"] == 1.0
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.text("abcdefg.,-é春", min_size=1, max_size=100), st.floats(-1, 6), st.floats(0, 9)),

@@ -7,7 +7,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rillvox.errors import TextError
@@ -46,6 +46,7 @@ sequences = st.lists(st.integers(1, 3), min_size=1, max_size=4)
 texts = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 6), sequences)
 def test_the_path_is_the_best_of_all_paths(seed: int, frames: int, sequence: list[int]):
     log_probs = random_log_probs(seed, frames)
@@ -68,6 +69,7 @@ def test_the_oracle_catches_a_path_that_merges_equal_neighbours():
     assert best_of_all(log_probs, [1, 1]) < 3 * np.log(0.9)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(12, 60), texts)
 def test_spans_are_in_order_inside_the_recording_and_never_empty(
     seed: int, frames: int, words: list[list[int]]

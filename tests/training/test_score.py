@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rillvox.errors import TextError
@@ -59,6 +59,7 @@ def test_the_rate_of_a_list_is_a_ratio_of_sums():
     assert total(parts).rate == pytest.approx(0.1)  # the mean of the rates would be 0.5
 
 
+@settings(deadline=None)
 @given(units.filter(bool), units)
 def test_our_table_and_the_library_agree_on_the_distance(reference: list[str], hypothesis: list[str]):
     jiwer = pytest.importorskip("jiwer", reason="jiwer is not installed")
@@ -79,6 +80,7 @@ def test_the_comparison_catches_a_table_that_charges_two_for_a_substitution():
     assert wrong("ab", "cb") != levenshtein("ab", "cb").errors
 
 
+@settings(deadline=None)
 @given(units, units)
 def test_an_alignment_uses_every_unit_once_and_in_order(reference: list[str], hypothesis: list[str]):
     pairs = align(reference, hypothesis)
