@@ -137,7 +137,9 @@ class BatchListener:
 
 
 def listen_with(model: RealtimeASR, tokenizer: Tekken, settings: GatewaySettings) -> BatchListener:
-    """A listener with a lane for every seat, from a model in memory."""
+    """A listener with a lane for every seat, from a model in memory. For the thread that will use it."""
+    # OpenMP keeps this number per thread, and the split of a sum over threads decides near-ties.
+    torch.set_num_threads(settings.threads)
     lanes = settings.slots + settings.file_slots
     # One block a tick: sessions that catch up must not hold up those that keep pace.
     largest = max(model.config.encoder.blocks)
@@ -153,6 +155,5 @@ def load_listener(model: str, settings: GatewaySettings) -> BatchListener:
     """
     from ..asr.stream import ASR
 
-    torch.set_num_threads(settings.threads)
     asr = ASR.load(model)
     return listen_with(asr.model, asr.tokenizer, settings)

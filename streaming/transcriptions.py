@@ -66,7 +66,7 @@ class Transcriptions:
             await form.close()
             raise
         await form.close()
-        transcript = Transcript(final.text.strip(), final.words, final.seconds)
+        transcript = Transcript(final.text.lstrip(), final.words, final.seconds)
         body = render(asked, transcript, final.language)
         return Response(body.text, media_type=body.content_type)
 

@@ -1,8 +1,8 @@
 """When somebody begins to speak, and when a turn is over: from loudness and from the text itself.
 
 No model of its own. Loudness says that it is quiet, the run of steps without text says that nothing more
-is being written; a turn ends when both have lasted. Where it never gets quiet (music, a fan), a longer run
-without text is enough.
+is being written; a turn ends when both have lasted. Where one of the two never comes (music, a fan), the
+other one has to last longer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FLOOR_START_DB = -55.0
 _FLOOR_RISE_DB = 0.02  # a frame: 1 dB a second
 _QUIETEST_DB = -55.0  # below it nothing is speech, however quiet the room
 _ONSET_FRAMES = 3  # a click is shorter
-_NOISY_FACTOR = 3  # times the silence, when loudness tells nothing
+_LONELY_FACTOR = 3  # times the silence, where only loudness or only the text says that it is over
 
 # Words after which hardly anybody stops for good.
 _UNFINISHED = re.compile(
@@ -93,10 +93,12 @@ class TurnWatch:
         silence = self.rules.silence_ms / 1000
         if self.rules.patience_ms is not None and self._unfinished():
             silence = self.rules.patience_ms / 1000
-        if quiet_seconds >= _NOISY_FACTOR * silence and self._tail:
+        soundless = self._now - self._last_loud
+        # One of the two may never come: it is loud for ever, or the model writes on in silence.
+        if max(soundless, quiet_seconds if self._tail else 0.0) >= _LONELY_FACTOR * silence:
             return True
         # The last word is written some steps after it was said; a turn may not end in between.
-        return self._now - self._last_loud >= silence and quiet_seconds >= min(silence, 0.24)
+        return soundless >= silence and quiet_seconds >= min(silence, 0.24)
 
     def _unfinished(self) -> bool:
         words = self._tail.lower().split()
