@@ -8,13 +8,13 @@ argument and update it in place; nothing is hidden inside a module.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-StateTree: TypeAlias = "dict[str, Union[Tensor, StateTree]]"
-Slots: TypeAlias = Union[Sequence[int], Tensor]
+StateTree: TypeAlias = "dict[str, Tensor | StateTree]"
+Slots: TypeAlias = Sequence[int] | Tensor
 
 
 def flatten(state: StateTree, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

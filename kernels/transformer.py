@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .attention import Attention, Geometry, ring_positions, visible
+from .attention import Attention, Geometry, Ring, grouped, ring_positions, visible
 from .mlp import GELUMLP, SwiGLU
 from .norm import AdaScale, LayerNorm, RMSNorm
 from .position import YarnScaling, alibi_slopes, query_scale, rope_angles, rope_frequencies
@@ -169,7 +169,12 @@ class Transformer(nn.Module):
         return state
 
     def forward(
-        self, x: Tensor, *, ada: Sequence[Tensor] | None = None, start: Tensor | int = 0, block: int | None = None
+        self,
+        x: Tensor,
+        *,
+        ada: Sequence[Tensor] | None = None,
+        start: Tensor | int = 0,
+        block: int | None = None,
     ) -> Tensor:
         """[batch, time, dim] -> [batch, time, dim].
 
@@ -182,7 +187,7 @@ class Transformer(nn.Module):
         time = x.shape[1]
         offset = torch.as_tensor(start, dtype=torch.int64, device=x.device).reshape(-1, 1)
         positions = offset + torch.arange(time, device=x.device)
-        geometry = self._geometry(positions, positions, block or self.config.block)
+        geometry = self._geometry(positions, positions, block or self.config.block, x.dtype)
         for i, layer in enumerate(self._blocks()):
             x = layer(x, geometry, None if ada is None else ada[i])
         return x if self.norm is None else self.norm(x)
@@ -224,9 +229,8 @@ class Transformer(nn.Module):
         counter = leaf(state, "position")
         first = take(counter, rows)
         positions = first.unsqueeze(-1) + torch.arange(time, device=x.device)
-        geometry = self._geometry(
-            positions, ring_positions(positions[:, -1], capacity), size, positions % capacity, rows
-        )
+        held = ring_positions(positions[:, -1], capacity)
+        geometry = self._geometry(positions, held, size, x.dtype, Ring.of(positions, capacity, rows))
         for i, layer in enumerate(self._blocks()):
             scale = None if ada is None else take(ada[i], rows)
             x = layer(x, geometry, scale, subtree(state, f"layers_{i}"))
@@ -247,29 +251,31 @@ class Transformer(nn.Module):
         return cast("list[Block]", list(self.layers))
 
     def _geometry(
-        self,
-        query: Tensor,
-        key: Tensor,
-        block: int,
-        ring_index: Tensor | None = None,
-        rows: Tensor | None = None,
+        self, query: Tensor, key: Tensor, block: int, dtype: torch.dtype, ring: Ring | None = None
     ) -> Geometry:
+        """Everything that depends on positions only; int64 query and key positions [batch, n]."""
         config = self.config
         frequencies, slopes = self._table(query.device)
         if config.causal:
             mask = visible(query, key, config.span or UNBOUNDED, block)
         else:
             mask = torch.ones(1, query.shape[-1], key.shape[-1], dtype=torch.bool, device=query.device)
-        bias = mask.unsqueeze(1)
+        mask = mask.unsqueeze(1)
         if config.position == "alibi":
+            # The difference of two int64 is exact; a difference of two floats would not be.
             distance = (key.unsqueeze(-2) - query.unsqueeze(-1)).unsqueeze(1).float()
-            bias = (slopes.view(1, -1, 1, 1) * distance).masked_fill(~bias, float("-inf"))
+            bias = slopes.view(1, -1, 1, 1) * distance
+        else:
+            bias = torch.zeros((), device=query.device)
+        # A float bias even where a bool mask would do: attention would turn it into one in every layer.
+        bias = torch.where(mask, bias, float("-inf")).to(dtype)
+        bias = grouped(bias, config.kv_heads, config.n_heads // config.kv_heads)
         cos = sin = scale = None
         if config.position == "rope":
             cos, sin = rope_angles(query, frequencies)
             if config.query_scale_beta:
                 scale = query_scale(query, config.query_scale_beta, config.query_scale_length)
-        return Geometry(bias, cos, sin, scale, ring_index, rows)
+        return Geometry(bias, cos, sin, scale, ring)
 
     def _table(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._tables:

@@ -48,10 +48,14 @@ def assert_memory_law(
                 begins[0] += grain
 
     listen()  # whatever is made once and kept, is made now
-    alive = _living_bytes()
-    for _ in range(rounds - 1):
-        listen()
-    grown = _living_bytes() - alive
+    gc.collect()
+    gc.freeze()  # all that lives now is out of sight of `gc.get_objects`
+    try:
+        for _ in range(rounds - 1):
+            listen()
+        grown = _living_bytes()
+    finally:
+        gc.unfreeze()
     after = {name: (leaf.data_ptr(), leaf.shape, leaf.dtype) for name, leaf in flatten(state)}
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
@@ -62,6 +66,7 @@ def assert_memory_law(
 
 
 def _living_bytes() -> int:
+    """Of all tensors since the last `gc.freeze`."""
     gc.collect()
     # Storages, not tensors: several views share one.
     storages: dict[int, int] = {}

@@ -1,0 +1,1 @@
+"""Independent implementations and small models that tests compare the product with."""
