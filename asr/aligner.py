@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
 from ..errors import AudioError, CheckpointError
@@ -48,6 +48,9 @@ class HeadBlock(nn.Module):
 
 class PhoneHead(nn.Module):
     """Encoder frames [batch, time, 512] to class scores [batch, time, 40]; works on pairs of frames."""
+
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(self, dim: int = 512, inner: int = 256, blocks: int = 2, kernel: int = 7) -> None:
         super().__init__()
@@ -103,7 +106,7 @@ class PhoneAligner:
         """Mono 16 kHz [n] in [-1, 1], at most 29 s -> [frames, 40], 20 ms a frame; half a second is added."""
         if x.ndim != 1 or len(x) > MAX_SECONDS * RATE:
             raise AudioError(f"an utterance to align has one channel and at most {MAX_SECONDS:.0f} s")
-        wave = F.pad(torch.from_numpy(np.ascontiguousarray(x, np.float32)), (0, RATE // 2))
+        wave = F.pad(torch.as_tensor(np.ascontiguousarray(x, np.float32)), (0, RATE // 2))
         wave = wave[: len(wave) // 320 * 320]
         # Whisper clips 8 below the loudest frame of the utterance, which no stream could know.
         raw = self.mel(wave[None]) * 4 - 4

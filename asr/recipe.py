@@ -69,20 +69,20 @@ class Recipe:
         lead = self.config.left_pad_tokens if words else 0
         waves = np.stack([np.concatenate([np.zeros(lead * 1280, np.float32), row.wave]) for row in drawn])
         phones = np.stack([np.concatenate([np.zeros(lead * 4, np.int64), row.phones]) for row in drawn])
-        mel = mask_spectrogram(self.mel(torch.from_numpy(waves)), rng)
+        mel = mask_spectrogram(self.mel(torch.as_tensor(waves)), rng)
         block = int(draw_block(rng, done))
         start = np.where(rng.random(rows) < 0.3, 0, rng.integers(0, FAR, rows) // 64 * 64)
         if not words and done < 0.15:
             start[:] = 0
-        batch = AudioBatch(mel, torch.from_numpy(phones), block, torch.from_numpy(start))
+        batch = AudioBatch(mel, torch.as_tensor(phones), block, torch.as_tensor(start))
         if words:
             delays = [self.draw_delay(rng) for _ in drawn]
             steps = phones.shape[1] // 4
             pairs = [
                 self.tokens(row.words, delay, steps, rng) for row, delay in zip(drawn, delays, strict=True)
             ]
-            batch.token_in = torch.from_numpy(np.stack([pair[0] for pair in pairs]))
-            batch.token_out = torch.from_numpy(np.stack([pair[1] for pair in pairs]))
+            batch.token_in = torch.as_tensor(np.stack([pair[0] for pair in pairs]))
+            batch.token_out = torch.as_tensor(np.stack([pair[1] for pair in pairs]))
             batch.delay = torch.tensor(delays)
         return batch
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +63,11 @@ class AudioRows:
             spans = frame + np.rint(times * 50).astype(int)
             for phone, (start, end) in zip(clip.phones, spans, strict=True):
                 phones[start:end] = phone
-            last = np.cumsum(clip.phones_per_word) - 1
+            ends = [int(spans[k - 1][1]) for k in accumulate(clip.phones_per_word)]
             words += [
-                (word, int(spans[k][1]) * FRAME_MS)
-                for word, k in zip(clip.words, last, strict=True)
-                if spans[k][1] <= len(phones)
+                (word, end * FRAME_MS)
+                for word, end in zip(clip.words, ends, strict=True)
+                if end <= len(phones)
             ]
             frame += -(-len(x) // FRAME_SAMPLES) + int(rng.uniform(0.0, 0.5) * 50)
         return AudioRow(wave, phones, words)
@@ -137,5 +138,5 @@ class FeatureRows:
                 return frames, list(zip(text, ends, strict=True))
         clip = self.clips[int(rng.integers(len(self.clips)))]
         first, count = self.cache.places[clip.id]
-        ends = [clip.spans[k][1] for k in np.cumsum(clip.phones_per_word) - 1]
+        ends = [clip.spans[k - 1][1] for k in accumulate(clip.phones_per_word)]
         return self.cache.frames[first : first + count], list(zip(clip.words, ends, strict=True))

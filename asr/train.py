@@ -141,7 +141,7 @@ def phone_figures(task: nn.Module, recipe: Recipe) -> Figures:
             lead, count = 20, clip.samples // 320
             wave = np.concatenate([np.zeros(lead * 320, np.float32), recipe.pool.samples(clip)])
             wave = np.pad(wave, (0, -len(wave) % 5120))
-            mel = recipe.mel(torch.from_numpy(wave)[None]).to(device)
+            mel = recipe.mel(torch.as_tensor(wave)[None]).to(device)
             said = task.head(task.encoder(mel, block=block))[0, lead : lead + count].argmax(-1).cpu().numpy()
             phones = np.zeros(count, np.int64)
             for phone, (start, end) in zip(clip.phones, clip.spans, strict=True):
@@ -178,7 +178,7 @@ def keep_features(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
                 row[lead : lead + len(x)] = np.clip(x * gain, -1, 1)
                 row[lead:] += rng.standard_normal(longest, dtype=np.float32) * np.float32(10**-3.5)
             start = int(rng.integers(0, FAR)) // 64 * 64
-            kept = encoder(recipe.mel(torch.from_numpy(waves)), block=block, start=start)[:, lead // 320 :]
+            kept = encoder(recipe.mel(torch.as_tensor(waves)), block=block, start=start)[:, lead // 320 :]
             for row, clip in zip(kept, clips, strict=True):
                 count = clip.samples // 320
                 frames[filled : filled + count] = row[:count].numpy()
@@ -189,7 +189,7 @@ def keep_features(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
         quiet = [np.zeros(lead + 102400, np.float32) for _ in range(3)]
         for row, level in zip(quiet, (-200, -75, -60), strict=True):
             row[lead:] = rng.standard_normal(102400, dtype=np.float32) * 10 ** (level / 20)
-        silence = encoder(recipe.mel(torch.from_numpy(np.stack(quiet))), block=block)[:, lead // 320 :]
+        silence = encoder(recipe.mel(torch.as_tensor(np.stack(quiet))), block=block)[:, lead // 320 :]
         np.save(folder / "silence.npy", silence.flatten(0, 1).numpy().astype(np.float16))
     frames.flush()
     draft.replace(folder / "frames.npy")
@@ -212,9 +212,9 @@ def train_decoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
             for (_, words), delay in zip(drawn, delays, strict=True)
         ]
         return {
-            "frames": torch.from_numpy(np.stack([frames for frames, _ in drawn])),
-            "token_in": torch.from_numpy(np.stack([pair[0] for pair in pairs])),
-            "token_out": torch.from_numpy(np.stack([pair[1] for pair in pairs])),
+            "frames": torch.as_tensor(np.stack([frames for frames, _ in drawn])),
+            "token_in": torch.as_tensor(np.stack([pair[0] for pair in pairs])),
+            "token_out": torch.as_tensor(np.stack([pair[1] for pair in pairs])),
             "delay": torch.tensor(delays),
             "pad": pad,
         }

@@ -181,8 +181,8 @@ def test_a_phone_nobody_said_is_skipped() -> None:
     ("text", "words"),
     [
         ("Don't stop, well-known CAFÉ!", ["don't", "stop", "well", "known", "cafe"]),
-        ("‘Twas 5 o’clock", ["twas", "o'clock"]),
-        ("—", []),
+        ("\u2018Twas 5 o\u2019clock", ["twas", "o'clock"]),
+        ("\u2014", []),
     ],
 )
 def test_texts_become_plain_words(text: str, words: list[str]) -> None:
@@ -200,6 +200,7 @@ def test_a_batch_is_the_same_for_the_same_generator(pool: Path, tmp_path: Path) 
         for _ in range(2)
     ]
     assert torch.equal(drawn[0].mel, drawn[1].mel)
-    assert drawn[0].token_out is not None and drawn[1].token_out is not None
+    assert drawn[0].token_out is not None
+    assert drawn[1].token_out is not None
     assert torch.equal(drawn[0].token_out, drawn[1].token_out)
     shutil.rmtree(pool)

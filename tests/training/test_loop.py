@@ -34,6 +34,11 @@ def draw(rng: np.random.Generator, done: float) -> Tensor:
     return torch.from_numpy(rng.standard_normal((8, 1)).astype(np.float32))
 
 
+def bias(task: nn.Module) -> dict[str, float]:
+    assert isinstance(task, Line)
+    return {"bias": task.linear.bias.item()}
+
+
 def run(
     folder: Path, steps: int, stop: int | None = None, task: Line | None = None
 ) -> tuple[Line, dict[str, Tensor]]:
@@ -50,7 +55,7 @@ def run(
     config = LoopConfig(steps, warmup=5, log_every=5, evaluate_every=10, save_seconds=0.0)
     groups = [{"params": list(task.parameters()), "lr": 0.1}]
     fabric = make_fabric(precision="32-true")
-    average = train(fabric, config, folder, task, groups, interrupted, lambda t: {"bias": t.linear.bias.item()}, lambda _: None)  # fmt: skip
+    average = train(fabric, config, folder, task, groups, interrupted, bias, lambda _: None)
     return task, average
 
 
