@@ -228,6 +228,13 @@ def test_words_that_are_not_in_the_text_lose_nothing():
     assert "".join(segment["text"] for segment in segments).strip() == transcript.text
 
 
+def test_marks_that_are_not_in_the_words_stay_with_their_segment():
+    transcript = Transcript("Yes! No.", (Word("Yes", 0, 1), Word("No", 5, 6)), 6.0)
+    request = TranscriptionRequest(response_format="verbose_json")
+    segments = json.loads(render(request, transcript).text)["segments"]
+    assert [segment["text"] for segment in segments] == [" Yes!", " No."]
+
+
 def test_an_http_error_is_an_exception_like_others():
     error = HttpError(400, "no")
     with pytest.raises(HttpError), _ignored():

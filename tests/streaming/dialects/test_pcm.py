@@ -25,7 +25,9 @@ def test_base64_is_read_in_every_spelling(data):
         assert decode_base64(text, 300) == data
 
 
-@pytest.mark.parametrize("text", ["A", "AAAAA", "AA=A", "=AAA", "A$AA", "AÄAA", "AA\x00A", "AAA\u00adA"])
+@pytest.mark.parametrize(
+    "text", ["A", "AAAAA", "AA=A", "=AAA", "A$AA", "$$$$AAAA", "AÄAA", "AA\x00A", "AAA\u00adA"]
+)
 def test_what_is_no_base64_is_refused(text):
     with pytest.raises(AudioError, match="not base64"):
         decode_base64(text, 100)
