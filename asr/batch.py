@@ -200,6 +200,8 @@ class Batch:
         """
         if at not in ("pause", "now"):
             raise ConfigError(f"at must be 'pause' or 'now', got {at!r}")
+        if id(lane) in self._forks:
+            raise ConfigError("a fork keeps its delay")
         delay, block = self.model.config.split_delay(delay_ms)
         if lane.draft is not None:
             block = lane.ear.block
@@ -261,6 +263,8 @@ class Batch:
         lane.closed = lane.done = True
         self._lanes.remove(lane)
         lane.ear.lanes.remove(lane)
+        if not lane.ear.lanes:
+            lane.ear.finish()  # audio that still comes is refused, not hoarded
         if id(lane) in self._forks:
             self._forks.discard(id(lane))
             self._free_scratch.append(lane.slot)

@@ -110,7 +110,7 @@ class Ear:
         block = self._next_block()
         unit = block_steps(block)
         if self.finished:
-            heard = max((lane.end for lane in self.lanes), default=0)
+            heard = max((lane.end for lane in self.lanes if not lane.done), default=0)
         else:
             heard = (self.left_pad_tokens * FRAME_SAMPLES - MEL_LOOKAHEAD + self.received) // FRAME_SAMPLES
         most = max(most // unit, 1) * unit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from laws.listening import (
@@ -91,7 +93,7 @@ def test_the_batch_law_catches_a_slot_that_was_not_cleared(monkeypatch: pytest.M
     first = room.open(480)
     listen(first, room, waveform(1.7, 1), [1280])
     room.close(first)
-    monkeypatch.setattr(type(room._main), "copy_lane", lambda *_: None)
+    monkeypatch.setattr(type(room.bank), "copy_lane", lambda *_: None)
     assert listen(room.open(480), room, waveform(2.9), [1280]) != expected(2.9, 3, 16)
 
 
@@ -204,3 +206,16 @@ def test_forks_are_refused_when_the_scratch_slots_are_taken() -> None:
         room.fork(lane)
     room.close(fork)
     room.close(room.fork(lane))
+
+
+def test_a_guarded_batch_never_writes_a_mark_without_text() -> None:
+    samples = waveform(6.0)
+    followers: dict[bool, set[int]] = {}
+    for guarded in (False, True):
+        room = batch(small(), guarded=guarded, max_tokens=16)
+        tokens = listen(room.open(240), room, samples, [len(samples)])
+        followers[guarded] = {after for before, after in pairwise(tokens) if before == 33}
+        assert (tokens == expected(6.0, 2, 8)) != guarded
+    assert followers[False] & {32, 33}
+    assert followers[True]
+    assert not followers[True] & {1, 32, 33}
