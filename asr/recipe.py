@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..training.augment import Augment, mask_spectrogram
+from ..training.augment import Augment, AugmentConfig, mask_spectrogram
 from ..training.noises import Noises
 from ..training.pool import Pool
 from .config import small_english
@@ -19,7 +19,14 @@ from .targets import input_tokens, target_tokens
 from .tasks import AudioBatch
 from .tokenizer import Tekken
 
-DELAYS = (1, 2, 3, 3, 3, 3, 3, 4, 5, 6, 6, 8, 10, 12, 16, 24, 30)  # tokens, the default's often
+MAIN_DELAY = 3  # tokens; 480 ms with block 16
+OTHER_DELAYS = (1, 2, 4, 5, 6, 6, 8, 10, 12, 16, 24, 30)
+OTHERS_FROM = 0.2  # of the run; a decoder learns where to look at one delay first
+OTHERS_SHARE = 0.2
+# How often a clip of a corpus is drawn beside one of the others: texts that are prompts with words
+# missing, and telephone prompts.
+SHARES = {"speechocean762": 0.5, "asterisk_allison": 0.3}
+AUGMENT = AugmentConfig(noise_share=0.2, room_share=0.08, snr_db=(8.0, 30.0))
 FAR = 100_000  # frames; positions of a row start anywhere up to here, so they never run out
 
 
@@ -33,8 +40,9 @@ class Recipe:
         self.clips = self.pool.training(min_score)
         self.dev = [clip for clip in self.pool.clips if clip.corpus == "human_dev" and clip.spans]
         self.mel = LogMel(LogMelConfig(n_mels=self.config.encoder.n_mels))
-        self.augment = Augment(noises=Noises(noise) if noise is not None else None)
-        self.rows = AudioRows(self.pool, self.clips, self.augment)
+        augment = Augment(AUGMENT, Noises(noise) if noise is not None else None)
+        shares = [SHARES.get(clip.corpus, 1.0) for clip in self.clips]
+        self.rows = AudioRows(self.pool, self.clips, augment, shares)
         self._pieces: dict[str, list[int]] = {}
 
     def pieces(self, word: str) -> list[int]:
@@ -57,9 +65,11 @@ class Recipe:
         tokens = np.where(wrong, np.where(rng.random(steps) < 0.5, pad, noise), tokens)
         return tokens, out
 
-    def draw_delay(self, rng: np.random.Generator) -> int:
+    def draw_delay(self, rng: np.random.Generator, done: float) -> int:
         """A delay in tokens."""
-        return int(DELAYS[int(rng.integers(len(DELAYS)))])
+        if done < OTHERS_FROM or rng.random() >= OTHERS_SHARE:
+            return MAIN_DELAY
+        return int(OTHER_DELAYS[int(rng.integers(len(OTHER_DELAYS)))])
 
     def audio_batch(
         self, rows: int, seconds: float, rng: np.random.Generator, done: float, *, words: bool
@@ -69,14 +79,16 @@ class Recipe:
         lead = self.config.left_pad_tokens if words else 0
         waves = np.stack([np.concatenate([np.zeros(lead * 1280, np.float32), row.wave]) for row in drawn])
         phones = np.stack([np.concatenate([np.zeros(lead * 4, np.int64), row.phones]) for row in drawn])
-        mel = mask_spectrogram(self.mel(torch.as_tensor(waves)), rng)
+        mel = mask_spectrogram(
+            self.mel(torch.as_tensor(waves)), rng, widest_band=8, longest=20, seconds_per_mask=2.5
+        )
         block = int(draw_block(rng, done))
         start = np.where(rng.random(rows) < 0.3, 0, rng.integers(0, FAR, rows) // 64 * 64)
         if not words and done < 0.15:
             start[:] = 0
         batch = AudioBatch(mel, torch.as_tensor(phones), block, torch.as_tensor(start))
         if words:
-            delays = [self.draw_delay(rng) for _ in drawn]
+            delays = [self.draw_delay(rng, done) for _ in drawn]
             steps = phones.shape[1] // 4
             pairs = [
                 self.tokens(row.words, delay, steps, rng) for row, delay in zip(drawn, delays, strict=True)
@@ -91,4 +103,4 @@ def draw_block(rng: np.random.Generator, done: float) -> int:
     """Attention block of a batch: wide at first, then mostly what sessions use."""
     if done < 0.12:
         return int(rng.choice([64, 16]))
-    return int(rng.choice([32, 16, 8, 4], p=[0.1, 0.55, 0.2, 0.15]))
+    return int(rng.choice([32, 16, 8, 4], p=[0.1, 0.7, 0.12, 0.08]))

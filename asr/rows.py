@@ -39,10 +39,19 @@ class AudioRow:
 class AudioRows:
     """Rows of recordings, augmented anew each time."""
 
-    def __init__(self, pool: Pool, clips: Sequence[Clip], augment: Augment | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        clips: Sequence[Clip],
+        augment: Augment | None = None,
+        shares: Sequence[float] | None = None,
+    ) -> None:
+        """`shares`: how often each clip is drawn beside the others; None: all alike."""
         if not clips:
             raise ConfigError("no clips to train on")
         self.pool, self.clips, self.augment = pool, list(clips), augment
+        each = np.ones(len(clips)) if shares is None else np.asarray(shares, np.float64)
+        self.chances = each / each.sum()
 
     def draw(self, seconds: float, rng: np.random.Generator) -> AudioRow:
         """A row of exactly `seconds` (a multiple of 20 ms); its last utterance may be cut off."""
@@ -52,7 +61,7 @@ class AudioRows:
         words: TimedWords = []
         frame = int(rng.uniform(0.1, 0.8) * 50)
         while frame < len(phones):
-            clip = self.clips[int(rng.integers(len(self.clips)))]
+            clip = self.clips[int(rng.choice(len(self.clips), p=self.chances))]
             x = self.pool.samples(clip)
             times = np.asarray(clip.spans, np.float64) * FRAME_MS / 1000
             if self.augment is not None:

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from .aligner import CLASSES
-from .config import ASRConfig
+from .config import FRAMES_PER_TOKEN, ASRConfig
 from .model import Adapter, AudioEncoder, RealtimeASR, TextDecoder
 from .targets import IGNORED
 
@@ -83,11 +84,41 @@ class JointTask(nn.Module):
 
 
 def fresh_decoder(decoder: TextDecoder) -> None:
-    """Start values: small embeddings beside the audio, and no influence of the delay yet."""
-    nn.init.normal_(decoder.tok_embeddings.weight, std=0.04)
+    """Start values: audio and text equally loud in the sum, no influence of the delay yet.
+
+    Embeddings of 0.04 beside audio of 0.7 drowned: after 260 steps 1.6 % of the text tokens were
+    right, against 15 % with these. The small final norm keeps the tied head's logits near 1.
+    """
+    nn.init.normal_(decoder.tok_embeddings.weight, std=0.3)
     for name, weight in decoder.named_parameters():
         if name.endswith("ada_rms_norm_t_cond.2.weight"):
             nn.init.zeros_(weight)
+        elif name == "transformer.norm.weight":
+            nn.init.constant_(weight, 0.15)
+
+
+@torch.no_grad()
+def hear_phones(adapter: Adapter, head: Tensor, frames: Tensor, loudness: float = 0.4) -> None:
+    """Give the adapter's first hidden units to the phones: what the encoder was taught to tell apart.
+
+    Args:
+        head: weight of the phone head, [40, encoder dim].
+        frames: some encoder frames [batch, 4 n, encoder dim]; the output on them gets `loudness` rms.
+    """
+    first, last = adapter.get_submodule("0"), adapter.get_submodule("2")
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    classes, dim = head.shape
+    if first.out_features < classes * FRAMES_PER_TOKEN:
+        raise ConfigError(
+            f"adapter_dim must be at least {classes * FRAMES_PER_TOKEN} to hear {classes} phones"
+        )
+    for frame in range(FRAMES_PER_TOKEN):
+        rows = first.weight[classes * frame : classes * (frame + 1)]
+        rows.zero_()
+        rows[:, dim * frame : dim * (frame + 1)] = head - head.mean(0)
+    last.weight[:, : classes * FRAMES_PER_TOKEN] *= 2
+    last.weight *= loudness / adapter(frames).std()
 
 
 def phone_loss(scores: Tensor, phones: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

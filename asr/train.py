@@ -35,7 +35,7 @@ from .model import AudioEncoder, RealtimeASR
 from .prepare import plain_words
 from .recipe import FAR, Recipe
 from .rows import FeatureCache, FeatureRows
-from .tasks import DecoderTask, EncoderTask, JointTask
+from .tasks import DecoderTask, EncoderTask, JointTask, hear_phones
 from .whisper import load_whisper_encoder
 
 STAGES = ("encoder", "features", "decoder", "joint", "export")
@@ -201,12 +201,14 @@ def train_decoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
     rows = feature_rows(run, recipe)
     task = DecoderTask(recipe.config)
     steps, lead = round(run.seconds * 12.5), recipe.config.left_pad_tokens
+    some, _ = rows.draw(steps, lead, np.random.default_rng(run.seed))
+    head = averaged(run.out / "encoder", "head.")["weight"]
+    hear_phones(task.adapter, head, torch.as_tensor(some)[None].float())
     pad = torch.tensor(recipe.tokenizer.pad)
 
     def draw(rng: np.random.Generator, done: float) -> dict[str, Tensor]:
-        del done
         drawn = [rows.draw(steps, lead, rng) for _ in range(run.rows)]
-        delays = [recipe.draw_delay(rng) for _ in drawn]
+        delays = [recipe.draw_delay(rng, done) for _ in drawn]
         pairs = [
             recipe.tokens(words, delay, lead + steps, rng)
             for (_, words), delay in zip(drawn, delays, strict=True)

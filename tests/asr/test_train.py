@@ -61,7 +61,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         config = small_english(vocab_size)
         stack = replace(config.encoder.stack, dim=32, n_layers=1, n_heads=2, head_dim=16, hidden_dim=64)
         decoder = replace(config.decoder, dim=32, n_layers=1, n_heads=2, head_dim=16, hidden_dim=48)
-        return replace(config, encoder=replace(config.encoder, stack=stack), decoder=decoder, adapter_dim=48)
+        return replace(config, encoder=replace(config.encoder, stack=stack), decoder=decoder, adapter_dim=176)
 
     monkeypatch.setattr(recipes, "small_english", tiny_english)
 
