@@ -13,6 +13,7 @@ Voxtral Realtime (arXiv 2602.11298). Unusual:
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from ..kernels.conv import CausalConv1d
 from ..kernels.position import sinusoids
-from ..kernels.state import StateTree, leaf, subtree
+from ..kernels.state import StateTree, active_rows, leaf, spread, subtree, take
 from ..kernels.transformer import Transformer
 from .config import FRAMES_PER_TOKEN, ASRConfig, AudioEncoderConfig
 from .delays import MAX_DELAY_TOKENS
@@ -95,7 +96,8 @@ class Adapter(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         """[batch, 4 n, encoder_dim] -> [batch, n, dim]."""
         batch, frames, width = input.shape
-        return super().forward(input.reshape(batch, frames // FRAMES_PER_TOKEN, FRAMES_PER_TOKEN * width))
+        grouped = input.reshape(batch, frames // FRAMES_PER_TOKEN, FRAMES_PER_TOKEN * width)
+        return cast(Tensor, super().forward(grouped))
 
 
 class TextDecoder(nn.Module):
@@ -203,7 +205,9 @@ class RealtimeASR(nn.Module):
         self, mel: Tensor, state: StateTree, active: Tensor, *, block: int | None = None
     ) -> Tensor:
         """[slots, n_mels, 8 k] -> adapter vectors [slots, k, dim]; 4 k a multiple of the block."""
-        return self.adapter(self.encoder.step(mel, state, active, block=block))
+        frames = self.encoder.step(mel, state, active, block=block)
+        rows = active_rows(active)
+        return spread(self.adapter(take(frames, rows)), rows, len(active))
 
     def decode_step(
         self, audio: Tensor, token_in: Tensor, delay: Tensor, state: StateTree, active: Tensor

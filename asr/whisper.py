@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -36,8 +37,7 @@ def load_whisper_encoder(encoder: AudioEncoder, path: str | Path) -> None:
         CheckpointError: the file can't be read, or a tensor is missing or misshapen.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
-            stored: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        stored: dict[str, Tensor] = load_file(str(path))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors file of a Whisper encoder ({error})"
