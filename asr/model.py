@@ -13,8 +13,6 @@ Voxtral Realtime (arXiv 2602.11298). Unusual:
 from __future__ import annotations
 
 import math
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,8 +94,10 @@ class Adapter(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         """[batch, 4 n, encoder_dim] -> [batch, n, dim]."""
         batch, frames, width = input.shape
-        grouped = input.reshape(batch, frames // FRAMES_PER_TOKEN, FRAMES_PER_TOKEN * width)
-        return cast(Tensor, super().forward(grouped))
+        x = input.reshape(batch, frames // FRAMES_PER_TOKEN, FRAMES_PER_TOKEN * width)
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class TextDecoder(nn.Module):
