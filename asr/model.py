@@ -13,6 +13,7 @@ Voxtral Realtime (arXiv 2602.11298). Unusual:
 from __future__ import annotations
 
 import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
