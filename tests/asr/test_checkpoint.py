@@ -429,7 +429,7 @@ def _fail_moving(monkeypatch: pytest.MonkeyPatch, target: Path) -> None:
 def test_numbers_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
     model = random_listener(small_config())
     with torch.no_grad():
-        model.adapter[0].weight[0, 0] = 1e5
+        model.get_parameter("adapter.0.weight")[0, 0] = 1e5
     with pytest.raises(CheckpointError, match=r"adapter\.0\.weight: .* not finite as torch\.float16"):
         save_native(model, byte_tokenizer(300), tmp_path / "m", dtype=torch.float16)
     assert not list(tmp_path.iterdir())

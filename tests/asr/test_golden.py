@@ -22,6 +22,7 @@ from rillvox.asr.delays import FRAME_SAMPLES, MEL_LOOKAHEAD, DelayClock
 from rillvox.asr.frontend import LogMel
 from rillvox.asr.model import RealtimeASR, delay_embedding
 from rillvox.kernels import transformer
+from rillvox.kernels.attention import Attention
 from rillvox.kernels.state import StateTree, copy_into, flatten, leaf, select
 
 FRONT = load_file(GOLDEN / "frontend_encoder.safetensors")
@@ -314,9 +315,9 @@ def test_silence_as_history_of_the_convolutions_is_seen(native: RealtimeASR) -> 
 @pytest.mark.parametrize("form", list(FORMATS))
 def test_the_other_layout_of_rope_rows_is_seen(form: str, tmp_path: Path) -> None:
     model = load_model(golden_folder(form, tmp_path))
-    for stack in (model.encoder.transformer, model.decoder.transformer):
-        for layer in stack.layers:
-            layer.attention.rope_layout = "half"
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.rope_layout = "half"
     assert furthest(model.encoder(MEL)[0], FRONT["encoder_out_d30"]) > 0.1
 
 

@@ -217,7 +217,7 @@ def test_keys_have_no_bias_and_none_is_accepted(tmp_path: Path) -> None:
 def test_a_made_up_key_bias_is_seen() -> None:
     # Without rotation it would cancel in the softmax; with it, it does not.
     altered = load_model(GOLDEN)
-    key = altered.encoder.transformer.layers[1].attention.wk
+    key = altered.get_submodule("encoder.transformer.layers.1.attention.wk")
     key.bias = torch.nn.Parameter(torch.full((64,), 0.3))
     assert furthest(altered.encoder(MEL)[0], FRONT["encoder_out_d30"]) > 1e-3
 
