@@ -190,6 +190,61 @@ def evaluate_asr(
     main_asr(manifest, model, delay_ms or [DEFAULT_DELAY_MS], json_out, show, limit, slots)
 
 
+Output = Annotated[Path | None, typer.Option("--json", help="Also write the table to this file as JSON.")]
+
+
+@bench.command("gateway")
+def bench_gateway(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Speech to play; default: samples/.")
+    ] = None,
+    sessions: Annotated[int, typer.Option(help="Clients at once.")] = 8,
+    seconds: Annotated[float, typer.Option(help="Speech of each client.")] = 60.0,
+    manifest: Annotated[Path | None, typer.Option(help="Play the clips of this manifest instead.")] = None,
+    model: Model = "asr-en",
+    delay_ms: DelayMs = DEFAULT_DELAY_MS,
+    threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
+    piece_ms: Annotated[int, typer.Option(help="Length of the pieces that clients send.")] = 40,
+    url: Annotated[
+        str | None, typer.Option(help="A running gateway, as ws://HOST:PORT; default: start one.")
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="RILLVOX_API_KEY", help="Its key.")] = None,
+    output: Output = None,
+) -> None:
+    """Measure how late text is beyond the model's own delay, with many paced streams at once."""
+    from .commands.bench import gateway
+    from .streaming.bench import LoadTest
+
+    test = LoadTest(sessions, seconds, model, delay_ms, piece_ms, threads, url=url, api_key=api_key)
+    gateway(test, files or [], manifest, output)
+
+
+@bench.command("memory")
+def bench_memory(
+    model: Model = "asr-en",
+    slots: Annotated[int, typer.Option(help="Sessions to make room for.")] = 8,
+    output: Output = None,
+) -> None:
+    """Count the bytes of a session, by part."""
+    from .commands.bench import memory
+
+    memory(model, slots, output)
+
+
+@bench.command("step")
+def bench_step(
+    model: Model = "asr-en",
+    sessions: Annotated[str, typer.Option(help="Sizes of the batch.")] = "1,4,8",
+    seconds: Annotated[float, typer.Option(help="Audio of each session.")] = 20.0,
+    delay_ms: DelayMs = DEFAULT_DELAY_MS,
+    output: Output = None,
+) -> None:
+    """Time one tick of the model, by the number of sessions in it."""
+    from .commands.bench import step
+
+    step(model, sessions, seconds, delay_ms, output)
+
+
 def main() -> None:
     """Run the command line: what rillvox refuses is one line on stderr and exit status 2."""
     debug = "--debug" in sys.argv
