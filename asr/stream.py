@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..audio import Audio, Samples, Source, StreamResampler, open_audio
 from ..errors import AudioError, CheckpointError, ConfigError
@@ -72,7 +74,7 @@ class Session:
         """How long text waits for more audio."""
         return self._lane.delay_ms
 
-    def feed(self, audio: Samples | Audio, rate: int = RATE) -> None:
+    def feed(self, audio: NDArray[np.floating[Any]] | Audio, rate: int = RATE) -> None:
         """Take more audio; nothing is computed yet.
 
         Args:
@@ -85,7 +87,7 @@ class Session:
         if self._cancelled or self._lane.ear.finished:
             raise AudioError("audio after the end of the session: open a new one with ASR.stream")
         if not isinstance(audio, Audio):
-            audio = Audio(audio, rate)
+            audio = Audio(cast("Samples", audio), rate)
         if audio.rate != self._rate:
             self._push(self._drain_resampler())
             self._rate = audio.rate

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from laws.listening import (
     batch,
     expected,
@@ -45,6 +47,30 @@ def test_any_cut_gives_the_offline_tokens(cuts: list[int], delay_ms: int, delay:
 def test_single_samples_give_the_offline_tokens() -> None:
     room = batch(small())
     assert listen(room.open(480), room, waveform(0.3), [1]) == expected(0.3, 3, 16)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    cuts=st.lists(st.integers(1, 9000), min_size=1, max_size=12),
+    max_tokens=st.sampled_from([4, 7, 8, 33]),
+    plan=st.sampled_from([(80, 1, 4), (240, 2, 8), (480, 3, 16), (1600, 17, 16)]),
+    live=st.booleans(),
+)
+def test_no_cut_is_seen(cuts: list[int], max_tokens: int, plan: tuple[int, int, int], live: bool) -> None:
+    delay_ms, delay, block = plan
+    room = batch(small(), max_tokens=max_tokens)
+    lane = room.open(delay_ms)
+    tokens = watch(lane)
+    samples = waveform(1.7)
+    begin = 0
+    for cut in [*cuts, len(samples)]:
+        lane.push(samples[begin : begin + cut])
+        if live:
+            room.step()
+        begin += cut
+    lane.finish()
+    room.drain()
+    assert tokens == expected(1.7, delay, block)
 
 
 @pytest.mark.parametrize("n", [1, 1279, 1280, 1281])
