@@ -32,7 +32,7 @@ OVERRIDES: dict[str, tuple[str, ...]] = {"a": ("ah",), "the": ("dh", "ah")}
 PAUSE = "pau"
 WORDS_PER_CALL = 40
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
-SECONDS_PER_CALL = 30.0
+SECONDS_PER_CALL = 120.0  # it takes 0.1 s, but training may hold every core
 
 Phones = tuple[str, ...]
 

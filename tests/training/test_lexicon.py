@@ -108,30 +108,10 @@ def test_a_cache_that_is_no_lexicon_is_refused(tmp_path: Path, content: str):
 
 
 @needs_flite
-def test_flite_says_words_in_batches_as_it_says_them_alone():
-    words = [
-        "cat",
-        "butter",
-        "don't",
-        "o'clock",
-        "quilter",
-        "mister",
-        "rhythm",
-        "street",
-        "dr",
-        "st",
-        "mr",
-        "i",
-        "xylophone",
-        "bottle",
-        "button",
-    ]
+def test_flite_says_words_in_a_batch_as_it_says_them_alone():
+    words = ["cat", "don't", "bottle", "quilter"]
     batch = Lexicon().lookup(words)
-    alone = {word: say([word], "flite")[word] for word in words}
-    ambiguous = {"dr", "st"}  # read by what stands beside them
-    assert {word: batch[word] for word in words if word not in ambiguous} == {
-        word: alone[word] for word in words if word not in ambiguous
-    }
+    assert batch == {word: say([word], "flite")[word] for word in words}
     assert batch["cat"] == ("k", "ae", "t")
     assert batch["bottle"] == ("b", "aa", "t", "ah", "l")
     assert all(phone in PHONE_IDS for phones in batch.values() for phone in phones)
