@@ -54,7 +54,7 @@ def uniform(seed: Tensor, step: Tensor, count: int = 1, *, stream: int = 0) -> T
 
 def normal(seed: Tensor, step: Tensor, count: int, *, stream: int = 0) -> Tensor:
     """Standard normal numbers, float32 [slots, count]; arguments as for `uniform`."""
-    u = uniform(seed, step, 2 * count, stream=stream).unflatten(-1, (count, 2))
+    u = uniform(seed, step, 2 * count, stream=stream).view(*seed.shape, count, 2)
     # Box and Muller; 1 - u is never zero.
     radius = (-2 * torch.log1p(-u[..., 0])).sqrt()
     return (radius * torch.cos(2 * math.pi * u[..., 1])).float()
