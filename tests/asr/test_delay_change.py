@@ -8,6 +8,7 @@ from laws.listening import (
     LEFT_PAD,
     adapter_vectors,
     batch,
+    decoder_position,
     expected,
     golden,
     golden_vectors,
@@ -77,6 +78,8 @@ def test_in_a_pause_a_fresh_reading_takes_over(new_ms: int) -> None:
     lane.finish()
     room.drain()
     (start,) = starts
+    # Tokens alone would hardly show what an uncleared state does: the prompt is longer than the window.
+    assert decoder_position(room, lane) == lane.position - start
     change = next(event for event in lane.poll() if isinstance(event, DelayChanged))
     delay, block = room.model.config.split_delay(new_ms)
     assert (change.delay_ms, lane.delay_tokens, block) == (new_ms, delay, 16)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from laws.listening import LEFT_PAD, adapter_vectors, batch, expected, small, watch, waveform
+from laws.listening import (
+    LEFT_PAD,
+    adapter_vectors,
+    batch,
+    decoder_position,
+    expected,
+    small,
+    watch,
+    waveform,
+)
 
 from rillvox import ConfigError
 from rillvox.asr.batch import Batch
@@ -113,6 +122,7 @@ def test_reading_again_recovers_the_text_of_a_rut() -> None:
     samples = waveform(6.0)
     room = batch(small(), rut=RutRules(action="reread", run_tokens=RUN))
     lane = room.open(480)
+    room.close(room.fork(lane))  # the scratch slot is not fresh
     first = LEFT_PAD + 8
     written = in_a_rut(room, lane, first)
     for begin in range(0, len(samples), 1280):
@@ -120,6 +130,7 @@ def test_reading_again_recovers_the_text_of_a_rut() -> None:
         room.drain()
     lane.finish()
     room.drain()
+    assert decoder_position(room, lane) == lane.position - lane.start
     # What a decoder says that starts where the run began, prompt and all, on the same audio.
     begin = first - lane.delay_tokens
     start = max(begin - LEFT_PAD, 0)

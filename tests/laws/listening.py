@@ -157,5 +157,10 @@ def expected(seconds: float, delay: int, block: int, seed: int = 0) -> list[int]
 
 def tensors(room: Batch, lane: Lane) -> dict[str, torch.Tensor]:
     """Copies of everything that the model remembers of a session."""
-    bank = room._main
+    bank = room.bank
     return {**bank.ear_tensors(lane.ear.slot), **bank.lane_tensors(lane.slot)}
+
+
+def decoder_position(room: Batch, lane: Lane) -> int:
+    """How many steps a lane's decoder state has seen."""
+    return int(room.bank.lane_tensors(lane.slot)["position"])
