@@ -179,7 +179,7 @@ def evaluate_asr(
     manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],
     model: Model = "asr-en",
     delay_ms: Annotated[list[int] | None, typer.Option(help="A delay to measure; may be repeated.")] = None,
-    json_out: Annotated[Path | None, typer.Option(help="Write the whole report here.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the whole report here.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print every reference and what was heard.")] = False,
     limit: Annotated[int | None, typer.Option(help="Only so many clips, spread over the list.")] = None,
     slots: Annotated[int, typer.Option(help="Clips heard at once.")] = 1,
