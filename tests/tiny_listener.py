@@ -105,3 +105,11 @@ def prompt(delay: int, length: int) -> Tensor:
     generator = torch.Generator().manual_seed(delay)
     tail = torch.randint(3, 200, (length,), generator=generator).tolist()
     return torch.tensor((head + tail)[:length])
+
+
+def assert_same_weights(one: RealtimeASR, other: RealtimeASR) -> None:
+    """The same names with the same numbers, to the bit."""
+    ours, theirs = dict(one.named_parameters()), dict(other.named_parameters())
+    assert list(ours) == list(theirs)
+    for name, weight in ours.items():
+        assert torch.equal(weight, theirs[name]), name

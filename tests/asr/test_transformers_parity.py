@@ -84,13 +84,14 @@ def reference(transformers: Any, seed: int) -> Any:
             if "norm" in name and weight.dim() == 1:
                 weight.copy_(1 + 0.2 * noise)
             elif "embed_tokens" in name:
-                weight.copy_(0.4 * noise)
-                weight[EOS] *= 0.02  # greedy decoding must not stop early
+                # Rows of one length, or the longest wins every time; and no early stop.
+                weight.copy_(torch.nn.functional.normalize(noise) * 0.4 * weight.shape[1] ** 0.5)
+                weight[EOS] *= 0.02
             elif weight.dim() == 1:
                 weight.copy_(0.2 * noise)
             else:
                 # The audio has to dominate the sum, or greedy decoding repeats one token.
-                gain = 4.0 if "multi_modal_projector.linear_2" in name else 1.3
+                gain = 12.0 if "multi_modal_projector.linear_2" in name else 1.3
                 weight.copy_(gain * noise / weight[0].numel() ** 0.5)
     return model
 
