@@ -59,7 +59,7 @@ def open_native(source: str | Path | BinaryIO, block_seconds: float) -> Native:
         except OSError as error:
             raise AudioError(f"{name}: {(error.strerror or str(error)).lower()}") from error
     else:
-        name = str(getattr(source, "name", "audio"))
+        name = str(getattr(source, "name", None) or "audio")
         if source.seekable():
             return Native(name, *_read(source, name, block_seconds))
         file = _spooled(source)

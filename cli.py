@@ -124,6 +124,8 @@ def serve(
     ] = "openai",
 ) -> None:
     """Serve realtime and file transcription to OpenAI and vLLM clients."""
+    if default_dialect not in ("openai", "vllm"):
+        raise ConfigError(f"--default-dialect must be openai or vllm, got {default_dialect!r}")
     from .streaming.serve import main_serve
 
     main_serve(

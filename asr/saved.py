@@ -7,6 +7,7 @@ fingerprint of the weights, and another model refuses it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -74,6 +75,8 @@ def save_session(batch: Batch, lane: Lane, path: str | Path) -> None:
         "events": [_row(event) for event in events],
     }
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder to save the session in", str(path.parent))
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         held = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}

@@ -161,7 +161,7 @@ class TranscriptionStream:
 
 
 def _verbose(request: TranscriptionRequest, transcript: Transcript, language: str | None) -> JsonObject:
-    code = (language or request.language or "en").lower()
+    code = (language or "en").lower()  # what the model heard, not what the client hoped for
     answer: JsonObject = {
         "task": "transcribe",
         "language": _LANGUAGES.get(code.split("-")[0], code),  # whisper's habit: an English word
