@@ -164,9 +164,9 @@ def _talk(clips: Sequence[Samples], seconds: float, random: np.random.Generator)
     parts: list[Samples] = []
     length = 0
     while length < n:
-        for index in random.permutation(len(clips)).tolist():
-            parts += [clips[index], gap]
-            length += len(clips[index]) + len(gap)
+        for index in random.permutation(len(clips)):
+            parts += [clips[int(index)], gap]
+            length += len(clips[int(index)]) + len(gap)
     talk: Samples = np.concatenate(parts)[:n]
     return np.clip(np.rint(talk * 32768), -32768, 32767).astype(np.int16)
 

@@ -29,7 +29,7 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def text_of(pcm: np.ndarray) -> str:
-    return says(pcm.astype(np.float32) / 32768)
+    return says((pcm / 32768).astype(np.float32))
 
 
 def b64(pcm: np.ndarray | bytes) -> str:

@@ -13,6 +13,7 @@ from serving.live import Live, hear, hear_until, say, serving
 from serving.parrot import Parrot
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 
 async def test_the_last_seat_is_refused_before_the_upgrade_with_a_hint(parrot: Parrot) -> None:
@@ -49,8 +50,12 @@ async def test_keys_and_origins_are_checked_before_the_upgrade(
     parrot: Parrot, headers: dict[str, str], offered: list[str], status: int
 ) -> None:
     with serving(lambda: parrot, api_keys=(KEY,), allow_origins=("https://good.example",)) as live:
+        names = [Subprotocol(name) for name in offered]
         opening = connect(
-            f"{live.ws}/v1/realtime", additional_headers=headers, subprotocols=offered or None, proxy=None
+            f"{live.ws}/v1/realtime",
+            additional_headers=headers,
+            subprotocols=names or None,
+            proxy=None,
         )
         if status == 101:
             async with opening as ws:
