@@ -173,7 +173,9 @@ class Engine:
         except BaseException as error:  # the outermost frame: whatever it was, sessions must hear of it
             self.failure = error
             self.health = Health.FAILED
-            LOGGER.critical("engine died", exc_info=error)
+            # What rillvox refuses on purpose (no such model) needs no traceback.
+            known = isinstance(error, RillvoxError)
+            LOGGER.critical("engine died", exc_info=None if known else error, extra={"reason": str(error)})
         self._settled.set()
         self._fail_all()
 

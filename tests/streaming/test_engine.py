@@ -208,14 +208,20 @@ async def test_leaving_frees_the_lane_within_a_step_and_silences_it() -> None:
 
 
 async def test_a_closed_stream_says_nothing_more_and_the_next_one_runs() -> None:
-    async with running(Parrot(1)) as engine:
+    gate = threading.Semaphore(0)
+    parrot = Parrot(1)
+    parrot.gate = lambda: gate.acquire(timeout=5)
+    async with running(parrot) as engine:
         client = Client(engine)
         client.session.execute(OpenStream("a"))
         client.session.execute(PushAudio("a", speech(5.0, 1), RATE))
         client.session.execute(OpenStream("b"))
         client.session.execute(PushAudio("b", speech(0.2, 2), RATE))
-        client.session.execute(CloseStream("a"))
+        gate.release(3)
+        await until(lambda: client.events)
+        client.session.execute(CloseStream("a"))  # a step of it is still under way
         before = len(client.events)
+        gate.release(100)
         client.session.execute(Flush("b", "m"))
         client.session.execute(Finish("b"))
         await until(lambda: client.last("b"))

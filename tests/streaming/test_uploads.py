@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2 as httpx
 import pytest
+from fastapi import Request
 from serving.clients import post, speech, text_of, vllm_text, wav
 from serving.live import Live, serving
 from serving.parrot import Parrot
+
+from rillvox.streaming.dialects.http_errors import HttpError
+from rillvox.streaming.settings import GatewaySettings
+from rillvox.streaming.uploads import read_upload
 
 
 async def test_a_file_is_transcribed_in_every_format(live: Live) -> None:
@@ -71,22 +77,38 @@ async def test_bad_uploads_are_refused_in_the_shape_of_openai(
     assert await neighbour == text_of(speech(0.5, 9))
 
 
-async def test_the_size_is_counted_and_not_believed(parrot: Parrot) -> None:
-    """A chunked body has no Content-Length."""
-    with serving(lambda: parrot, upload_bytes=1 << 20) as live:
+async def test_the_size_is_counted_while_reading() -> None:
+    """A chunked body has no Content-Length; what is beyond the limit is not read."""
+    asked = 0
 
-        async def body():
-            yield b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-            for _ in range(40):
-                yield bytes(65536)
-            yield b"\r\n--B--\r\n"
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        part = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        return {
+            "type": "http.request",
+            "body": part if asked == 1 else bytes(65536),
+            "more_body": asked < 800,
+        }
 
-        async with httpx.AsyncClient() as http:
-            headers = {"Content-Type": "multipart/form-data; boundary=B"}
-            url = f"{live.http}/v1/audio/transcriptions"
-            with contextlib.suppress(httpx.WriteError, httpx.ReadError):
-                answer = await http.post(url, content=body(), headers=headers)
-                assert answer.status_code == 413
+    headers = [(b"content-type", b"multipart/form-data; boundary=B")]
+    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+    with pytest.raises(HttpError) as refused:
+        await read_upload(request, GatewaySettings(upload_bytes=1 << 20))
+    assert refused.value.status == 413
+    assert asked < 25
+
+
+async def test_a_form_too_large_without_a_length_is_refused_over_the_wire(live: Live) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        for _ in range(80):
+            yield bytes(65536)
+        yield b"\r\n--B--\r\n"
+
+    url, headers = f"{live.http}/v1/audio/transcriptions", {"Content-Type": "multipart/form-data; boundary=B"}
+    async with httpx.AsyncClient() as http:
+        assert (await http.post(url, content=body(), headers=headers)).status_code == 413
 
 
 @pytest.mark.parametrize(
