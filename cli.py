@@ -206,7 +206,7 @@ def bench_gateway(
     model: Model = "asr-en",
     delay_ms: DelayMs = DEFAULT_DELAY_MS,
     threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
-    piece_ms: Annotated[int, typer.Option(help="Length of the pieces that clients send.")] = 40,
+    piece_ms: Annotated[int, typer.Option(help="Length of the pieces that clients send.")] = 80,
     url: Annotated[
         str | None, typer.Option(help="A running gateway, as ws://HOST:PORT; default: start one.")
     ] = None,

@@ -86,7 +86,7 @@ class LoadTest:
     seconds: float = 60.0
     model: str = "asr-en"
     delay_ms: int = 480
-    piece_ms: int = 40
+    piece_ms: int = 80
     threads: int = 1
     seed: int = 0
     url: str | None = None
@@ -118,14 +118,20 @@ def bench_gateway(test: LoadTest, clips: Sequence[Samples]) -> Table:
         _progress(f"heard script {index + 1} of {test.sessions} alone")
     starts = np.sort(random.uniform(0, _STARTS_WITHIN, test.sessions)).tolist()
     with _server(test) as (url, process):
-        before = _usage(process)
-        began = time.monotonic()
         headers = {} if test.api_key is None else {"Authorization": f"Bearer {test.api_key}"}
+        before, steps_before = _usage(process), _engine_steps(url, headers)
+        began = time.monotonic()
         outcomes = asyncio.run(speak_all(f"{url}/v1/realtime", scripts, starts, headers))
         wall = time.monotonic() - began
         usage = None if process is None else (_usage(process), _peak_mib(process))
+        steps, busy, heard = (_engine_steps(url, headers) - steps_before).tolist()
     table = Table("bench gateway", about, ["what", "p50 ms", "p95 ms", "p99 ms", "max ms", "n"])
     _fill(table, test, scripts, outcomes)
+    if steps:
+        table.notes.append(
+            f"- engine: {steps:.0f} steps of {1000 * busy / steps:.0f} ms on average, busy {busy / wall:.0%} "
+            f"of the time, {heard / steps / _block_seconds(asr, test.delay_ms):.1f} sessions a step"
+        )
     if usage is not None:
         cpu = usage[0] - before
         table.notes.append(f"- CPU time of the server: {cpu / wall:.0%} of one core; peak {usage[1]:.0f} MiB")
@@ -280,6 +286,11 @@ def _batch(asr: ASR, slots: int) -> Batch:
     return asr.batch(slots, max_tokens=max(largest // ENCODER_PER_STEP, 1))
 
 
+def _block_seconds(asr: ASR, delay_ms: int) -> float:
+    _, block = asr.model.config.split_delay(delay_ms)
+    return max(block // ENCODER_PER_STEP, 1) * FRAME_MS / 1000
+
+
 def _noise(n: int) -> Samples:
     return (np.random.default_rng(n).standard_normal(n) * 0.05).astype(np.float32)
 
@@ -316,6 +327,16 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return run.stdout.strip()
+
+
+def _engine_steps(url: str, headers: Mapping[str, str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Steps, seconds in them and seconds of audio heard by a server so far."""
+    request = urllib.request.Request(f"http{url.removeprefix('ws')}/metrics", headers=dict(headers))
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        lines: list[str] = answer.read().decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    names = ("steps", "busy_seconds", "audio_seconds")
+    return np.array([float(values[f"rillvox_engine_{name}"]) for name in names])
 
 
 def _usage(process: int | None) -> float:

@@ -174,7 +174,7 @@ def test_the_bench_holds_its_sessions_and_checks_their_text(model: Path) -> None
     shown = table.markdown()
     assert "beyond the model's own delay" in shown
     rows = {row["what"]: row for row in json.loads(table.to_json())["rows"]}
-    assert rows["the clients' own lateness in sending"]["n"] == 100
+    assert rows["the clients' own lateness in sending"]["n"] == 50
     assert rows["text, beyond the model's own delay"]["n"] > 0
 
 
