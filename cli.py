@@ -168,11 +168,12 @@ def train_asr(
     devices: Annotated[int, typer.Option(help="Processes or GPUs that share a batch.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    init: Annotated[Path | None, typer.Option(help="Start the stage from another run's weights.")] = None,
 ) -> None:
     """Train the listener, one stage at a time."""
     from .asr.train import Run, main_train_asr
 
-    run = Run(pool, out, whisper, noise, text, steps, rows, seconds, devices, precision, seed)
+    run = Run(pool, out, whisper, noise, text, steps, rows, seconds, devices, precision, seed, init)
     main_train_asr(stage, run, typer.echo)
 
 

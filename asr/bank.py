@@ -15,8 +15,9 @@ from torch import Tensor
 from ..kernels.state import StateTree, copy_into, flatten, nbytes, reset, select, unflatten
 from .ears import Samples
 from .frontend import LogMel, LogMelConfig
-from .lanes import Lane, Reading
+from .lanes import Lane
 from .model import RealtimeASR
+from .reading import Reading
 
 
 class Listener:

@@ -7,7 +7,7 @@ padding only, so their state is computed once for each delay and copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -163,11 +163,12 @@ class Batch:
         if lane.ear.slot < self.slots:
             self._free_ears.append(lane.ear.slot)
 
-    def step(self) -> bool:
+    def step(self, after_read: Callable[[], None] | None = None) -> bool:
         """One tick: encode what is ready, then decode it step by step. False: there was nothing to do.
 
         A session with much audio waiting takes up to `max_tokens` steps and leaves the rest for the next
-        tick, so that it does not hold up the others.
+        tick, so that it does not hold up the others. `after_read` is called after every decoded step, for
+        whoever wants its text at once; it may close sessions.
         """
         with torch.inference_mode():
             heard = self._hear()
@@ -178,6 +179,8 @@ class Batch:
                     break
                 read = True
                 self._read(ready)
+                if after_read is not None:
+                    after_read()
             if self.rut.action == "reread":
                 self._undo_ruts()
         return heard or read
@@ -326,9 +329,12 @@ class Batch:
                 [lane.position % self.ring_tokens for lane in lanes], device=self.ring.device
             )
             for lane, reading in zip(lanes, bank.read(lanes, self.ring[slots, steps]), strict=True):
-                lane.accept(reading)
-                if lane.wanted_delay is not None:
-                    self._hand_over(lane)
+                try:
+                    lane.accept(reading)
+                    if lane.wanted_delay is not None:
+                        self._hand_over(lane)
+                except Exception as error:  # one session's fault is not everybody's
+                    lane.fail(error)
 
     def _hand_over(self, lane: Lane) -> None:
         """Let a fresh reading with the wanted delay go on from the middle of the current pause."""

@@ -23,6 +23,7 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
+from ..kernels.int8 import Int8Linear
 from .config import ASRConfig
 from .model import RealtimeASR
 from .names import HEADS, RopeLayout, has_rope_rows, hugging_face_name, native_name, reorder_rope_rows
@@ -145,10 +146,12 @@ def save_native(
 
     Raises:
         CheckpointError: the tokenizer does not fit the model, or a weight is not finite in `dtype`.
-        ConfigError: the config has a habit that params.json cannot say.
+        ConfigError: the config has a habit that params.json cannot say, or the weights are int8.
     """
     folder = Path(folder)
     config = model.config
+    if any(isinstance(module, Int8Linear) for module in model.modules()):
+        raise ConfigError("int8 weights cannot be saved: load the model with weights='float32'")
     tokenizer = _with_audio(tokenizer, config)
     _check_tokenizer(tokenizer, config)
     params = params_from_config(config)

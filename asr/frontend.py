@@ -136,12 +136,14 @@ class LogMel(nn.Module):
 
     def _log_mel(self, frames: Tensor) -> Tensor:
         """[batch, frames, 400] -> [batch, frames, n_mels]."""
-        power = torch.view_as_real(_rfft(frames * self.window)).square().sum(-1)
+        # In float64: neighbours in a transform then move no float32, and the log amplifies nothing.
+        frames = frames.double() * self.window.double()
+        power = torch.view_as_real(_rfft(frames)).square().sum(-1)
         # Autocast would multiply in bfloat16, an error of 0.4 % in power that no floor hides.
         with torch.autocast(power.device.type, enabled=False):
-            mel = power @ self.bank
+            mel = power @ self.bank.double()
         floor = self.config.floor_max - self.config.floor_range
-        return (mel.clamp(min=1e-10).log10().clamp(min=floor) + 4) / 4
+        return ((mel.clamp(min=1e-10).log10().clamp(min=floor) + 4) / 4).float()
 
 
 def hann(n: int) -> Tensor:

@@ -10,7 +10,6 @@ began later (`restart`) counts its decoder's positions from there. Unusual:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from .delays import FRAME_MS, RATE, DelayClock, block_extra_ms
 from .ears import Ear, Samples
 from .events import DelayChanged, Draft, Event, Final, Mark, Partial
+from .reading import Reading
 from .rut import RutRules, RutWatch
 from .tokenizer import IncrementalDecoder, Tekken
 from .transcript import Transcript
@@ -25,16 +25,6 @@ from .words import Words, word_offset
 
 # Text-free steps that count as a pause when a lane waits for one: half a second.
 PAUSE_TOKENS = 6
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One decoder step of one lane: the token, and how sure the model was (natural logarithms)."""
-
-    token: int
-    log_probability: float
-    pad_margin: float  # logit[P] less the best other logit
-    word_margin: float  # logit[W] less logit[P]
 
 
 class Lane:
@@ -80,6 +70,7 @@ class Lane:
         self._recent: list[tuple[float, str]] = []  # (end of the word, text), for a draft
         self._drafted = ""
         self.is_draft = False
+        self.fault: Exception | None = None  # what went wrong in here; told by `poll`
         # Called with every free token's step and reading: for measurements.
         self.on_reading: Callable[[int, Reading], None] | None = None
         self._begin(0)
@@ -150,7 +141,13 @@ class Lane:
         self._pass_marks()
 
     def poll(self) -> list[Event]:
-        """What has happened since the last call; neighbouring pieces of text are joined."""
+        """What has happened since the last call; neighbouring pieces of text are joined.
+
+        Raises:
+            Exception: what `fail` was told.
+        """
+        if self.fault is not None:
+            raise self.fault
         self._flush_words()
         events, self._events = self._events, []
         joined: list[Event] = []
@@ -218,6 +215,10 @@ class Lane:
         self._pass_marks()
         if self.ear.finished and self.position >= self.end:
             self.end_now()
+
+    def fail(self, error: Exception) -> None:
+        """Read no more, and say why when asked: the other lanes of the batch go on."""
+        self.fault, self.done = error, True
 
     def skip(self, steps: int) -> None:
         """Count steps of the prompt as read: their state was copied from elsewhere."""

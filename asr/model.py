@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.conv import CausalConv1d
+from ..kernels.fused import FusedStack, fits_one_call
+from ..kernels.pack import pack_int8
 from ..kernels.position import sinusoids
 from ..kernels.state import StateTree, active_rows, leaf, spread, subtree, take
 from ..kernels.transformer import Transformer
@@ -110,6 +112,7 @@ class TextDecoder(nn.Module):
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
         self.transformer = Transformer(config.decoder)
         self._ada_table: list[Tensor] | None = None
+        self.fused: FusedStack | None = None  # the stack's step in one call, once packed
 
     def initial_state(
         self,
@@ -143,7 +146,10 @@ class TextDecoder(nn.Module):
     ) -> Tensor:
         """The next positions of every active slot; shapes as in `forward`, delay [slots]."""
         x = audio + self.tok_embeddings(token_in)
-        hidden = self.transformer.step(x, state, active, ada=self._ada(delay))
+        if self.fused is not None and x.shape[1] == 1:
+            hidden = self.fused.step(x, state, active, self._ada(delay))
+        else:
+            hidden = self.transformer.step(x, state, active, ada=self._ada(delay))
         return F.linear(hidden, self.tok_embeddings.weight)
 
     def train(self, mode: bool = True) -> TextDecoder:
@@ -181,6 +187,18 @@ class RealtimeASR(nn.Module):
         self.encoder = AudioEncoder(config.encoder)
         self.adapter = Adapter(config.encoder.stack.dim, config.adapter_dim or config.dim, config.dim)
         self.decoder = TextDecoder(config)
+
+    def pack(self) -> None:
+        """Turn into an int8 model for a CPU, in place.
+
+        A session's numbers are then equal bit for bit whatever its neighbours, its cuts and the threads:
+        int8 rounding would blow a last bit up to something that changes a near-tie.
+        """
+        if fits_one_call(self.decoder.transformer):
+            self.decoder.fused = FusedStack(self.decoder.transformer)
+        pack_int8(self)
+        self.encoder.transformer.attend_in_pieces(FRAMES_PER_TOKEN, max(self.config.encoder.blocks))
+        self.decoder.transformer.attend_in_pieces(1, 1)
 
     def encode(self, mel: Tensor, *, block: int | None = None, start: Tensor | int = 0) -> Tensor:
         """[batch, n_mels, 8 n] -> adapter vectors [batch, n, dim]."""

@@ -4,7 +4,8 @@ Keys are those of the released Voxtral Realtime files. What those files never sa
 its own that is written only where it differs from them, so the small default model uses the
 same file and the same reader:
 
-- top level: `name`, `adapter_dim`, `buffer_tokens`, `block_delays_ms`, `time_embedding_dtype`;
+- top level: `name`, `adapter_dim`, `buffer_tokens`, `block_delays_ms`, `time_embedding_dtype`,
+  `cpu_weights`;
 - either stack: `norm_type` "rms_norm" | "layer_norm", `ffn_type` "swiglu" | "gelu", `pos_embed`
   "rope" | "alibi" | "none" (encoder also "sinusoid"), `biases` (linears that have one),
   `attention_block`;
@@ -174,6 +175,7 @@ def load_config(params: Mapping[str, object], *, left_pad_tokens: int = 32, name
             block_delays_ms=_integers(top, "block_delays_ms", (0,) * len(blocks)),
             name=_name(top, name),
             time_embedding_dtype=_time_dtype(top),
+            cpu_weights=_cpu_weights(top),
         )
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
@@ -258,6 +260,7 @@ def params_from_config(config: ASRConfig) -> dict[str, object]:
     _unless(params, "buffer_tokens", config.buffer_tokens, 10)
     _unless(params, "block_delays_ms", list(config.block_delays_ms), [0] * len(encoder.blocks))
     _unless(params, "time_embedding_dtype", config.time_embedding_dtype, "float32")
+    _unless(params, "cpu_weights", config.cpu_weights, "float32")
     _refuse_lossy(config, load_config(params, left_pad_tokens=config.left_pad_tokens))
     return params
 
@@ -352,6 +355,10 @@ def _name(top: Section, default: str) -> str:
 def _time_dtype(top: Section) -> Literal["float32", "bfloat16"]:
     found = top.choice("time_embedding_dtype", ("float32", "bfloat16"), "float32")
     return "bfloat16" if found == "bfloat16" else "float32"
+
+
+def _cpu_weights(top: Section) -> Literal["float32", "int8"]:
+    return "int8" if top.choice("cpu_weights", ("float32", "int8"), "float32") == "int8" else "float32"
 
 
 def _refuse_lossy(config: ASRConfig, read: ASRConfig) -> None:

@@ -27,6 +27,7 @@ OTHERS_SHARE = 0.2
 # missing, and telephone prompts.
 SHARES = {"speechocean762": 0.5, "asterisk_allison": 0.3}
 AUGMENT = AugmentConfig(noise_share=0.2, room_share=0.08, snr_db=(8.0, 30.0))
+WIDE_BLOCKS = 0.15  # of the run: blocks are wide and positions start at 0
 FAR = 100_000  # frames; positions of a row start anywhere up to here, so they never run out
 
 
@@ -84,7 +85,7 @@ class Recipe:
         )
         block = int(draw_block(rng, done))
         start = np.where(rng.random(rows) < 0.3, 0, rng.integers(0, FAR, rows) // 64 * 64)
-        if not words and done < 0.15:
+        if not words and done < WIDE_BLOCKS:
             start[:] = 0
         batch = AudioBatch(mel, torch.as_tensor(phones), block, torch.as_tensor(start))
         if words:
@@ -101,6 +102,6 @@ class Recipe:
 
 def draw_block(rng: np.random.Generator, done: float) -> int:
     """Attention block of a batch: wide at first, then mostly what sessions use."""
-    if done < 0.12:
+    if done < WIDE_BLOCKS:
         return int(rng.choice([64, 16]))
-    return int(rng.choice([32, 16, 8, 4], p=[0.1, 0.7, 0.12, 0.08]))
+    return int(rng.choice([64, 32, 16, 8, 4], p=[0.08, 0.12, 0.5, 0.12, 0.18]))

@@ -12,10 +12,11 @@ transcript = session.finish()
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from ..audio import Audio, Samples, Source, StreamResampler, open_audio
 from ..errors import AudioError, CheckpointError, ConfigError
+from ..kernels.int8 import has_fast_int8
 from .batch import Batch
 from .checkpoint import load_listener
 from .delays import RATE
@@ -36,6 +38,7 @@ from .tokenizer import Tekken
 from .transcript import Transcript, Word
 
 DEFAULT_MODEL = "asr-en"
+Weights = Literal["float32", "int8"]
 # Steps of one encoder call for recordings: a second spent on 4 s of audio at once, not on 50 single steps.
 _FILE_TOKENS = 64
 _BLOCK_SAMPLES = 10 * RATE
@@ -182,14 +185,25 @@ class ASR:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        weights: Weights | None = None,
     ) -> ASR:
         """Load a packaged model by name, or any model folder by path, in the native or Hugging Face format.
 
+        Args:
+            device: where it runs.
+            dtype: type of the weights; None: float32 on a CPU, elsewhere bfloat16 if stored so.
+            weights: "int8" for linear layers in int8 (a CPU's choice; `kernels/int8.py`), "float32" for
+                none of it. None: what RILLVOX_WEIGHTS says; else int8 for a model that asks for it, on a
+                CPU that is faster with it.
+
         Raises:
             CheckpointError: there is no such model, or the first thing that is wrong with it.
+            ConfigError: int8 on another device than a CPU.
         """
         folder = find_model(name_or_path)
         model, tokenizer = load_listener(folder, device=device, dtype=dtype)
+        if choose_weights(model, weights, plain=dtype is None) == "int8":
+            model.pack()
         return cls(model, tokenizer, folder.absolute().name)
 
     def batch(
@@ -297,6 +311,27 @@ class ASR:
                     done[index] = lane.transcript()
                     del running[index]
                     batch.close(lane)
+
+
+def choose_weights(model: RealtimeASR, wanted: str | None, plain: bool = True) -> Weights:
+    """Which kind of weights a loaded model gets; `plain`: nobody asked for a dtype.
+
+    Raises:
+        ConfigError: an unknown kind, or int8 on another device than a CPU.
+    """
+    device = model.decoder.tok_embeddings.weight.device.type
+    if device == "cpu":
+        wanted = wanted or os.environ.get("RILLVOX_WEIGHTS") or None
+    if wanted is None:
+        asked = plain and device == "cpu" and model.config.cpu_weights == "int8"
+        wanted = "int8" if asked and has_fast_int8() else "float32"
+    if wanted not in ("float32", "int8"):
+        raise ConfigError(f"weights must be float32 or int8, got {wanted!r}")
+    if wanted == "float32":
+        return "float32"
+    if device != "cpu" or model.decoder.tok_embeddings.weight.dtype != torch.float32:
+        raise ConfigError("int8 weights need device='cpu' and no dtype but float32 beside them")
+    return "int8"
 
 
 def find_model(name_or_path: str | Path) -> Path:

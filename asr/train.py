@@ -33,7 +33,7 @@ from ..training.splice import PhoneBank, Spoken
 from .checkpoint import save_native
 from .model import AudioEncoder, RealtimeASR
 from .prepare import plain_words
-from .recipe import FAR, Recipe
+from .recipe import FAR, OTHERS_FROM, WIDE_BLOCKS, Recipe
 from .rows import FeatureCache, FeatureRows
 from .tasks import DecoderTask, EncoderTask, JointTask, hear_phones
 from .whisper import load_whisper_encoder
@@ -57,6 +57,7 @@ class Run:
     devices: int = 1
     precision: str = "auto"
     seed: int = 0
+    init: Path | None = None  # another run, whose averaged weights a stage starts from
 
     @property
     def tokenizer(self) -> Path:
@@ -112,8 +113,11 @@ def read_text(run: Run) -> list[list[str]]:
 def train_encoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
     """Stage 1."""
     task = EncoderTask(recipe.config)
-    if run.whisper is not None:
+    if run.init is not None:
+        task.load_state_dict(averaged(run.init / "encoder"))
+    elif run.whisper is not None:
         load_whisper_encoder(task.encoder, run.whisper)
+    begun = 0.0 if run.init is None else WIDE_BLOCKS  # the wide blocks of the start are behind it
     groups = [
         {"params": list(task.encoder.parameters()), "lr": 3e-4, "weight_decay": 0.01},
         {"params": list(task.head.parameters()), "lr": 2e-3, "weight_decay": 0.01},
@@ -124,7 +128,7 @@ def train_encoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
         run.out / "encoder",
         task,
         groups,
-        lambda rng, done: recipe.audio_batch(run.rows, run.seconds, rng, done, words=False),
+        lambda rng, done: recipe.audio_batch(run.rows, run.seconds, rng, max(done, begun), words=False),
         lambda trained: phone_figures(trained, recipe),
         say,
     )
@@ -202,13 +206,17 @@ def train_decoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
     task = DecoderTask(recipe.config)
     steps, lead = round(run.seconds * 12.5), recipe.config.left_pad_tokens
     some, _ = rows.draw(steps, lead, np.random.default_rng(run.seed))
-    head = averaged(run.out / "encoder", "head.")["weight"]
-    hear_phones(task.adapter, head, torch.as_tensor(some)[None].float())
+    if run.init is not None:
+        task.load_state_dict(averaged(run.init / "decoder"))
+    else:
+        head = averaged(run.out / "encoder", "head.")["weight"]
+        hear_phones(task.adapter, head, torch.as_tensor(some)[None].float())
+    begun = 0.0 if run.init is None else OTHERS_FROM
     pad = torch.tensor(recipe.tokenizer.pad)
 
     def draw(rng: np.random.Generator, done: float) -> dict[str, Tensor]:
         drawn = [rows.draw(steps, lead, rng) for _ in range(run.rows)]
-        delays = [recipe.draw_delay(rng, done) for _ in drawn]
+        delays = [recipe.draw_delay(rng, max(done, begun)) for _ in drawn]
         pairs = [
             recipe.tokens(words, delay, lead + steps, rng)
             for (_, words), delay in zip(drawn, delays, strict=True)

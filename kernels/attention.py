@@ -32,6 +32,7 @@ class Geometry:
     sin: Tensor | None = None
     query_scale: Tensor | None = None  # [batch, queries]
     ring: Ring | None = None  # step only
+    pieces: tuple[Geometry, ...] = ()  # step only: bias and ring of each piece, if it attends in pieces
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Attention(nn.Module):
         self.wk = nn.Linear(dim, n_kv_heads * head_dim, bias="wk" in biases)
         self.wv = nn.Linear(dim, n_kv_heads * head_dim, bias="wv" in biases)
         self.wo = nn.Linear(n_heads * head_dim, dim, bias="wo" in biases)
+        self.joined: nn.Module | None = None  # wq, wk and wv in one, once packed
         # Over the whole projected width, before the split into heads (Voxtral Codec).
         self.q_norm = RMSNorm(n_heads * head_dim, qk_norm_eps) if qk_norm_eps else None
         self.k_norm = RMSNorm(n_kv_heads * head_dim, qk_norm_eps) if qk_norm_eps else None
@@ -108,20 +110,29 @@ class Attention(nn.Module):
 
     def step(self, x: Tensor, state: StateTree, geometry: Geometry) -> Tensor:
         """The same for the next chunk of the rows in `geometry`; writes the ring, then reads it."""
-        assert geometry.ring is not None
         q, k, v = self._project(x, geometry)
         ring_attention = RING_ATTENTION.on(x.device)
-        y = ring_attention(q, k, v, leaf(state, "k"), leaf(state, "v"), geometry.bias, geometry.ring)
-        return self.wo(y)
+        parts: list[Tensor] = []
+        begin = 0
+        for piece in geometry.pieces or (geometry,):
+            assert piece.ring is not None
+            now = slice(begin, begin + piece.ring.index.shape[1])
+            rings = leaf(state, "k"), leaf(state, "v")
+            parts.append(ring_attention(q[:, now], k[:, now], v[:, now], *rings, piece.bias, piece.ring))
+            begin = now.stop
+        return self.wo(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
 
     def _project(self, x: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
-        batch, time, _ = x.shape
-        q, k, v = self.wq(x), self.wk(x), self.wv(x)
+        if self.joined is None:
+            q, k, v = self.wq(x), self.wk(x), self.wv(x)
+        else:
+            widths = [heads * self.head_dim for heads in (self.n_heads, self.n_kv_heads, self.n_kv_heads)]
+            q, k, v = self.joined(x).split(widths, dim=-1)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        q = q.view(batch, time, self.n_heads, self.head_dim)
-        k = k.view(batch, time, self.n_kv_heads, self.head_dim)
-        v = v.view(batch, time, self.n_kv_heads, self.head_dim)
+        q = q.unflatten(-1, (self.n_heads, self.head_dim))
+        k = k.unflatten(-1, (self.n_kv_heads, self.head_dim))
+        v = v.unflatten(-1, (self.n_kv_heads, self.head_dim))
         if geometry.cos is not None and geometry.sin is not None:
             q = rotate(q, geometry.cos, geometry.sin, self.rope_layout)
             k = rotate(k, geometry.cos, geometry.sin, self.rope_layout)
@@ -153,6 +164,22 @@ def grouped(bias: Tensor, n_kv_heads: int, group: int) -> Tensor:
     if bias.shape[1] == 1:
         return bias.repeat(1, 1, group, 1)
     return bias.reshape(bias.shape[0], n_kv_heads, group * bias.shape[2], bias.shape[3])
+
+
+def joined(pieces: list[Geometry]) -> Geometry:
+    """The geometry of one call that attends over several pieces in turn."""
+
+    def along(tensors: list[Tensor | None]) -> Tensor | None:
+        kept = [tensor for tensor in tensors if tensor is not None]
+        return torch.cat(kept, dim=1) if kept else None
+
+    return Geometry(
+        pieces[0].bias,
+        along([piece.cos for piece in pieces]),
+        along([piece.sin for piece in pieces]),
+        along([piece.query_scale for piece in pieces]),
+        pieces=tuple(pieces),
+    )
 
 
 def write_and_gather(

@@ -16,10 +16,14 @@ class SwiGLU(nn.Module):
         self.w1 = nn.Linear(dim, hidden, bias="w1" in biases)
         self.w2 = nn.Linear(hidden, dim, bias="w2" in biases)
         self.w3 = nn.Linear(dim, hidden, bias="w3" in biases)
+        self.joined: nn.Module | None = None  # w1 and w3 in one, once packed
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] -> [..., dim]."""
-        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+        if self.joined is None:
+            return self.w2(F.silu(self.w1(x)) * self.w3(x))
+        gate, up = self.joined(x).chunk(2, dim=-1)
+        return self.w2(F.silu(gate) * up)
 
 
 class GELUMLP(nn.Module):

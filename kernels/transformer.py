@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .attention import Attention, Geometry, Ring, grouped, ring_positions, visible
+from .attention import Attention, Geometry, Ring, grouped, joined, ring_positions, visible
 from .mlp import GELUMLP, SwiGLU
 from .norm import AdaScale, LayerNorm, RMSNorm
 from .position import YarnScaling, alibi_slopes, query_scale, rope_angles, rope_frequencies
@@ -142,6 +142,19 @@ class Transformer(nn.Module):
         # Tables are made anew on whatever device a call runs on: kept as plain attributes they
         # survive `to`, `half` and meta-device construction without turning into buffers.
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._pieces: tuple[int, int] | None = None
+
+    def attend_in_pieces(self, least: int, most: int) -> None:
+        """Let a step attend over one block at a time, whatever its chunk: same sums for any chunking.
+
+        With linear layers whose rows don't depend on each other (`kernels/int8.py`) the results are then
+        equal bit for bit however a stream is cut, and the rings need room for one piece only.
+
+        Args:
+            least: positions of a piece where the block is smaller; every chunk is a multiple of it.
+            most: the largest block that a step will name.
+        """
+        self._pieces = least, max(least, most)
 
     def initial_state(
         self,
@@ -162,7 +175,7 @@ class Transformer(nn.Module):
         device = torch.device(device)
         # Queries of one block also see keys after themselves, up to block - 1 of them, all
         # inside the chunk, so the chunk length covers them.
-        capacity = span + max_chunk - 1
+        capacity = span + (max_chunk if self._pieces is None else self._pieces[1]) - 1
         state: StateTree = {"position": torch.zeros(slots, dtype=torch.int64, device=device)}
         for i, block in enumerate(self._blocks()):
             state[f"layers_{i}"] = block.attention.initial_state(slots, capacity, dtype, device)
@@ -218,7 +231,8 @@ class Transformer(nn.Module):
         span = self.config.span
         assert span is not None
         capacity = leaf(subtree(state, "layers_0"), "k").shape[2]
-        if time % size or span + time - 1 > capacity:
+        piece = time if self._pieces is None else max(size, self._pieces[0])
+        if time % size or time % piece or span + piece - 1 > capacity:
             raise ValueError(
                 f"a step takes a multiple of {size} positions, at most {capacity - span + 1}, got {time}"
             )
@@ -229,8 +243,12 @@ class Transformer(nn.Module):
         counter = leaf(state, "position")
         first = take(counter, rows)
         positions = first.unsqueeze(-1) + torch.arange(time, device=x.device)
-        held = ring_positions(positions[:, -1], capacity)
-        geometry = self._geometry(positions, held, size, x.dtype, Ring.of(positions, capacity, rows))
+        geometries: list[Geometry] = []
+        for begin in range(0, time, piece):
+            now = positions[:, begin : begin + piece]
+            held, ring = ring_positions(now[:, -1], capacity), Ring.of(now, capacity, rows)
+            geometries.append(self._geometry(now, held, size, x.dtype, ring))
+        geometry = geometries[0] if len(geometries) == 1 else joined(geometries)
         for i, layer in enumerate(self._blocks()):
             scale = None if ada is None else take(ada[i], rows)
             x = layer(x, geometry, scale, subtree(state, f"layers_{i}"))

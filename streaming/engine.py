@@ -216,11 +216,15 @@ class Engine:
         for stream in [one for one in self._streams if one.stale]:
             self._close(listener, stream)
         start = self._clock()
-        heard = listener.step()
+
+        def report() -> None:
+            for stream in list(self._streams):
+                self._guard(listener, stream, lambda s=stream: self._report(listener, s))
+
+        heard = listener.step(report)
         if heard > 0:
             self.meter.add(self._clock() - start, heard)
-        for stream in list(self._streams):
-            self._guard(listener, stream, lambda s=stream: self._report(listener, s))
+        report()
         if heard > 0:
             return True
         fed = [self._feed_file(listener, stream) for stream in self._streams if stream.held]

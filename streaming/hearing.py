@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -127,12 +128,13 @@ class BatchListener:
         if isinstance(utterance, LaneUtterance):
             self._batch.close(utterance.lane)
 
-    def step(self) -> float:
+    def step(self, report: Callable[[], None] | None = None) -> float:
         """One tick of the batch."""
-        before = {id(lane): lane.position for lane in self._batch.lanes}
-        if not self._batch.step():
+        lanes = self._batch.lanes  # `report` may close some
+        before = [lane.position for lane in lanes]
+        if not self._batch.step(report):
             return 0.0
-        steps = sum(max(lane.position - before.get(id(lane), 0), 0) for lane in self._batch.lanes)
+        steps = sum(max(lane.position - begin, 0) for lane, begin in zip(lanes, before, strict=True))
         return max(steps * _STEP_SECONDS, _STEP_SECONDS)
 
 

@@ -6,6 +6,7 @@ models, tests have a smaller one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -66,8 +67,12 @@ class Listener(Protocol):
         """Give the lane back, in whatever state it is. Twice is once."""
         ...
 
-    def step(self) -> float:
+    def step(self, report: Callable[[], None] | None = None) -> float:
         """Run one batched step over all lanes that have a block of audio.
+
+        Args:
+            report: may be called, any number of times, while the step goes on and there may be new events;
+                it may close utterances.
 
         Returns:
             Seconds of audio heard, all lanes together; 0.0 if there was nothing to do.

@@ -17,7 +17,8 @@ from laws.listening import (
 
 from rillvox import ConfigError
 from rillvox.asr.batch import Batch
-from rillvox.asr.lanes import Lane, Reading
+from rillvox.asr.lanes import Lane
+from rillvox.asr.reading import Reading
 from rillvox.asr.rut import RutRules, RutWatch
 
 PAD = 32

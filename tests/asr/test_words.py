@@ -11,7 +11,8 @@ from laws.listening import LEFT_PAD, tekken
 
 from rillvox.asr.delays import DelayClock
 from rillvox.asr.ears import Ear
-from rillvox.asr.lanes import Lane, Reading
+from rillvox.asr.lanes import Lane
+from rillvox.asr.reading import Reading
 from rillvox.asr.targets import target_tokens
 from rillvox.asr.words import SECONDS_PER_CHARACTER, Words
 

@@ -115,7 +115,7 @@ class Parrot:
         if isinstance(utterance, ParrotUtterance) and utterance in self.open_now:
             self.open_now.remove(utterance)
 
-    def step(self) -> float:
+    def step(self, report: Callable[[], None] | None = None) -> float:
         """One frame of everybody."""
         self.thread = threading.get_ident()
         self.gate()
