@@ -71,7 +71,7 @@ def normalise(x: Floats, weight: Floats, eps: float, y: Floats) -> None:
 
 @_compile
 def turn(x: Floats, begin: int, heads: int, cos: Floats, sin: Floats) -> None:
-    """Rotate `heads` heads of a row x [width] from `begin` on, pairs of neighbours; cos, sin [head_dim / 2]."""
+    """Rotate `heads` heads of a row x [width] from `begin` on, in pairs; angles [head_dim / 2]."""
     half = cos.shape[0]
     for h in range(heads):
         at = begin + h * 2 * half
