@@ -154,6 +154,18 @@ def train_prepare(
     prepare(manifests, out, whisper, phone_head, typer.echo)
 
 
+@train.command("times")
+def train_times(
+    pool: Annotated[Path, typer.Argument(help="A pool made by `train prepare`.")],
+    corpus: Annotated[str, typer.Option(help="Of whose clips.")],
+    out: Annotated[Path, typer.Option(help="File for `eval asr --times`.")],
+) -> None:
+    """Write when each word of a pool's clips is said, as the aligner found it."""
+    from .asr.prepare import write_times
+
+    typer.echo(f"{write_times(pool, corpus, out)} clips")
+
+
 @train.command("asr")
 def train_asr(
     stage: Annotated[str, typer.Argument(help="encoder, features, decoder, joint or export.")],
@@ -186,11 +198,31 @@ def evaluate_asr(
     show: Annotated[bool, typer.Option("--show", help="Print every reference and what was heard.")] = False,
     limit: Annotated[int | None, typer.Option(help="Only so many clips, spread over the list.")] = None,
     slots: Annotated[int, typer.Option(help="Clips heard at once.")] = 1,
+    condition: Annotated[
+        list[str] | None, typer.Option(help="clean, telephone or long; may be repeated.")
+    ] = None,
+    quiet_minutes: Annotated[float, typer.Option(help="Listen to silence and to noise for so long.")] = 0.0,
+    noise: Annotated[Path | None, typer.Option(help="Folder of recorded noises for that.")] = None,
+    times: Annotated[Path | None, typer.Option(help="Word times of the clips, by id.")] = None,
+    peers: Annotated[bool, typer.Option(help="Also run pocketsphinx if it is installed.")] = True,
 ) -> None:
     """Word and character error rates, delay of words, speed, with intervals."""
     from .asr.evaluate import main_asr
 
-    main_asr(manifest, model, delay_ms or [DEFAULT_DELAY_MS], json_out, show, limit, slots)
+    main_asr(
+        manifest,
+        model,
+        delay_ms or [DEFAULT_DELAY_MS],
+        json_out,
+        show,
+        limit,
+        slots,
+        condition or ["clean"],
+        quiet_minutes,
+        noise,
+        times,
+        peers,
+    )
 
 
 Output = Annotated[Path | None, typer.Option("--json", help="Also write the table to this file as JSON.")]

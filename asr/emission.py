@@ -57,8 +57,8 @@ class Emissions:
         return report
 
 
-def word_ends(clip: Clip, reference: str) -> list[float] | None:
-    """Ends in seconds of the words of `reference`, from `words` of the manifest: [text, start, end] each.
+def word_times(clip: Clip, reference: str) -> list[tuple[float, float]] | None:
+    """(start, end) in seconds of the words of `reference`, from `words` of the manifest: [text, start, end].
 
     Raises:
         ConfigError: `words` is there, but not like this, or not one for each word of the reference.
@@ -67,14 +67,14 @@ def word_ends(clip: Clip, reference: str) -> list[float] | None:
     if rows is None:
         return None
     try:
-        ends = [(str(text), float(end)) for text, _, end in rows]
+        times = [(str(text), float(start), float(end)) for text, start, end in rows]
     except (TypeError, ValueError):
         raise ConfigError(f"clip {clip.id}: words: expected a list of [text, start, end]") from None
-    if " ".join(text for text, _ in ends) != reference:
+    if " ".join(text for text, _, _ in times) != reference:
         raise ConfigError(
             f"clip {clip.id}: words: not the words of the text, in the form of the normalisation"
         )
-    return [end for _, end in ends]
+    return [(start, end) for _, start, end in times]
 
 
 def _words_with_ends(text: str) -> list[tuple[str, int]]:

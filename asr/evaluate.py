@@ -14,40 +14,39 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from ..errors import TextError
 from ..training.manifests import Clip, Manifest, write_json
+from ..training.noises import Noises
 from ..training.normalize import normalize
-from ..training.score import Edits, bootstrap, char_edits, total, word_edits
+from .conditions import ClipList, quiet_streams, under, with_times
 from .delays import RATE
-from .emission import Emissions, word_ends
+from .emission import word_times
 from .hearing import FAILURES, Hearing, Listener, Samples, Slots, Voice, listen, listen_many
 from .peers import Peer, installed_peers
 from .scoreboard import scoreboard
+from .scoring import Hear, Progress, behind, score_row, size_of
 
 V = TypeVar("V", bound=Voice)
-Progress = Callable[[str, int, int], None]  # system, clips done, clips in all
-Hear = Callable[[Sequence[Clip]], Iterator[tuple[int, Hearing]]]
-
-ALL = "all"
 WARM_UP_SECONDS = 2.0
 
 
 def evaluate(
     asr: Listener,
-    manifest: Manifest,
+    manifest: ClipList,
     delays_ms: Sequence[int] = (480,),
     *,
     model: str = "",
     command: str = "",
     batch: Slots[V] | None = None,
     peers: Sequence[Peer] = (),
+    conditions: Sequence[str] = ("clean",),
+    quiet_minutes: float = 0.0,
+    noises: Noises | None = None,
     progress: Progress = lambda _system, _done, _total: None,
 ) -> dict[str, Any]:
     """Run a recogniser over a list and score it.
@@ -59,55 +58,101 @@ def evaluate(
         model: name for the report.
         command: what was typed, for the report.
         batch: slots to hear several clips at once, in place of `asr.stream`; quicker where there is a GPU.
-        peers: one row more for each.
+        peers: one row more for each, and how far the first row is from it, by a paired test.
+        conditions: of `conditions.CONDITIONS`; every system hears the list under each.
+        quiet_minutes: how long to listen to silence and to noise, at the first delay; 0 for not at all.
+        noises: recorded ones for that; None: noise made here.
         progress: told after every clip.
 
     Returns:
-        `header`, `list` and `rows`, ready for JSON. Each row: `system`, `delay_ms`, `corpora` (one for each
-        and `all`: clips, minutes, speakers, `wer` and `cer` with rate, 95 % interval and kinds of
-        errors), `emission`, `revised`, `speed`, `slots`, and `clips` with the text and error rate of each.
+        `header`, `list`, `rows` and `quiet`, ready for JSON. Each row: `system`, `condition`, `delay_ms`,
+        `corpora` (one for each and `all`: clips, minutes, speakers, `wer` and `cer` with rate, 95 % interval
+        and kinds of errors), `speakers` with the WER of each, `emission`, `times`, `revised`, `speed`,
+        `slots`, and `clips` with the text and error rate of each. A peer's row has `behind`: for each corpus
+        the 95 % interval of its WER less the first row's.
 
     Raises:
         TextError: a reference with nothing to compare in it, or a list without texts.
         RillvoxError: a delay the model does not know, or a clip that cannot be read.
     """
-    clips = [clip for clip in manifest.clips if clip.text is not None]
-    if not clips:
-        raise TextError(f"{manifest.path}: no clip has a text to compare with")
-    references = [_reference(clip) for clip in clips]
-    ends = [word_ends(clip, reference) for clip, reference in zip(clips, references, strict=True)]
-
-    def load(clip: Clip) -> Samples:
-        return manifest.load(clip).resample(RATE).samples
-
-    def solo(delay_ms: int) -> Hear:
-        return lambda chosen: (
-            (index, listen(asr, load(clip), delay_ms)) for index, clip in enumerate(chosen)
-        )
-
-    def together(slots: Slots[V], delay_ms: int) -> Hear:
-        return lambda chosen: listen_many(slots, map(load, chosen), delay_ms)
-
-    def row(system: str, hear: Hear) -> dict[str, Any]:
-        return _row(system, hear, clips, references, ends, progress)
-
     rows: list[dict[str, Any]] = []
     with one_thread():
         header = _header(model, command)
-        listen(asr, load(clips[0])[: int(WARM_UP_SECONDS * RATE)], delays_ms[0])
-        for delay_ms in delays_ms:
-            slots = 1 if batch is None else batch.free
-            hear = solo(delay_ms) if batch is None else together(batch, delay_ms)
-            rows.append(row(model or "model", hear) | {"delay_ms": delay_ms, "slots": slots})
-        for peer in peers:
-            rows.append(row(peer.name, _peer(peer, load)) | {"delay_ms": None, "slots": 1, "emission": None})
-    size = _size(clips, [row_clip["seconds"] for row_clip in rows[0]["clips"]])
+        for condition in conditions:
+            test = _Test(under(manifest, condition), condition, progress)
+            if not rows:
+                listen(asr, test.load(test.clips[0])[: int(WARM_UP_SECONDS * RATE)], delays_ms[0])
+            first = len(rows)
+            for delay_ms in delays_ms:
+                slots = 1 if batch is None else batch.free
+                hear = test.solo(asr, delay_ms) if batch is None else test.together(batch, delay_ms)
+                rows.append(test.row(model or "model", hear) | {"delay_ms": delay_ms, "slots": slots})
+            for peer in peers:
+                row = test.row(peer.name, _peer(peer, test.load)) | {"delay_ms": None, "slots": 1}
+                rows.append(row | {"emission": None, "times": None, "behind": behind(row, rows[first])})
+        quiet = _listen_to_quiet(asr, delays_ms[0], quiet_minutes, noises) if quiet_minutes > 0 else []
+    clips = [clip for clip in manifest.clips if clip.text is not None]
+    size = size_of(clips, [row_clip["seconds"] for row_clip in rows[0]["clips"]])
     unscored = len(manifest.clips) - len(clips)
     return {
         "header": header,
         "list": {"manifest": str(manifest.path), "unscored": unscored} | size,
         "rows": rows,
+        "quiet": quiet,
     }
+
+
+class _Test:
+    """One list under one condition, with its references."""
+
+    def __init__(self, manifest: ClipList, condition: str, progress: Progress) -> None:
+        self.manifest, self.condition, self.progress = manifest, condition, progress
+        self.clips = [clip for clip in manifest.clips if clip.text is not None]
+        if not self.clips:
+            raise TextError(f"{manifest.path}: no clip has a text to compare with")
+        self.references = [_reference(clip) for clip in self.clips]
+        pairs = zip(self.clips, self.references, strict=True)
+        self.times = [word_times(clip, reference) for clip, reference in pairs]
+
+    def load(self, clip: Clip) -> Samples:
+        return self.manifest.load(clip).resample(RATE).samples
+
+    def solo(self, asr: Listener, delay_ms: int) -> Hear:
+        return lambda chosen: (
+            (index, listen(asr, self.load(clip), delay_ms)) for index, clip in enumerate(chosen)
+        )
+
+    def together(self, slots: Slots[V], delay_ms: int) -> Hear:
+        return lambda chosen: listen_many(slots, map(self.load, chosen), delay_ms)
+
+    def row(self, system: str, hear: Hear) -> dict[str, Any]:
+        row = score_row(system, hear, self.clips, self.references, self.times, self.progress)
+        return row | {"condition": self.condition}
+
+
+def _listen_to_quiet(
+    asr: Listener, delay_ms: int, minutes: float, noises: Noises | None
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for name, pieces in quiet_streams(minutes, noises):
+        session = asr.stream(delay_ms=delay_ms)
+        seconds = 0.0
+        for piece in pieces:
+            session.feed(piece)
+            session.poll()
+            seconds += len(piece) / RATE
+        text = session.finish().text
+        words = len(normalize(text).split())
+        rows.append(
+            {
+                "stream": name,
+                "minutes": seconds / 60,
+                "words": words,
+                "per_minute": words / (seconds / 60),
+                "text": text[:300],
+            }
+        )
+    return rows
 
 
 def main_asr(
@@ -118,6 +163,11 @@ def main_asr(
     show: bool = False,
     limit: int | None = None,
     slots: int = 1,
+    conditions: Sequence[str] = ("clean",),
+    quiet_minutes: float = 0.0,
+    noise: str | Path | None = None,
+    times: str | Path | None = None,
+    peers: bool = True,
 ) -> dict[str, Any]:
     """The command: evaluate, print the table, write the report.
 
@@ -127,11 +177,17 @@ def main_asr(
         show: print every reference and hypothesis.
         limit: score only so many clips, spread evenly over the list.
         slots: clips at once.
+        conditions, quiet_minutes: see `evaluate`.
+        noise: folder of noises with a manifest, of which the held-out part is used.
+        times: file of word times, see `conditions.with_times`.
+        peers: also run what peers are installed.
     """
     from .stream import ASR
 
     asr = ASR.load(model)
     chosen = thinned(Manifest(manifest, rate=RATE), limit)
+    if times is not None:
+        chosen.clips = with_times(chosen.clips, times)
     report = evaluate(
         asr,
         chosen,
@@ -139,7 +195,10 @@ def main_asr(
         model=model,
         command=shlex.join(["rillvox", *sys.argv[1:]]),
         batch=asr.batch(slots) if slots > 1 else None,
-        peers=installed_peers(),
+        peers=installed_peers() if peers else (),
+        conditions=conditions,
+        quiet_minutes=quiet_minutes,
+        noises=None if noise is None else Noises(noise, held_out=True),
         progress=_tell if sys.stderr.isatty() else lambda _system, _done, _total: None,
     )
     sys.stdout.write(scoreboard(report, show))
@@ -197,96 +256,6 @@ def _peer(peer: Peer, load: Callable[[Clip], Samples]) -> Hear:
             yield index, hearing
 
     return hear
-
-
-def _row(
-    system: str,
-    hear: Hear,
-    clips: Sequence[Clip],
-    references: Sequence[str],
-    ends: Sequence[Sequence[float] | None],
-    progress: Progress,
-) -> dict[str, Any]:
-    heard: dict[int, Hearing] = {}
-    wall, cpu = time.perf_counter(), time.process_time()
-    for index, hearing in hear(clips):
-        heard[index] = hearing
-        progress(system, len(heard), len(clips))
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    hearings = [heard[index] for index in range(len(clips))]
-    told = [_hypothesis(hearing) for hearing in hearings]
-    words = [word_edits(reference, text) for reference, text in zip(references, told, strict=True)]
-    chars = [char_edits(reference, text) for reference, text in zip(references, told, strict=True)]
-    emissions = Emissions()
-    for hearing, reference, times in zip(hearings, references, ends, strict=True):
-        if times is not None:
-            emissions.add(hearing, reference, times)
-    shown = sum(len(hearing.shown.split()) for hearing in hearings)
-    return {
-        "system": system,
-        "corpora": _corpora(clips, [hearing.audio_seconds for hearing in hearings], words, chars),
-        "emission": emissions.report(),
-        "revised": sum(hearing.revised_words for hearing in hearings) / max(1, shown),
-        "speed": _speed(hearings, wall, cpu),
-        "clips": [
-            {
-                "id": clip.id,
-                "corpus": clip.corpus,
-                "speaker": clip.speaker,
-                "seconds": hearing.audio_seconds,
-                "reference": reference,
-                "hypothesis": text,
-                "text": hearing.text,
-                "wer": edits.rate,
-                "failure": hearing.failure,
-            }
-            for clip, hearing, reference, text, edits in zip(
-                clips, hearings, references, told, words, strict=True
-            )
-        ],
-    }
-
-
-def _hypothesis(hearing: Hearing) -> str:
-    return "" if hearing.failure else normalize(hearing.text)
-
-
-def _corpora(
-    clips: Sequence[Clip], seconds: Sequence[float], words: Sequence[Edits], chars: Sequence[Edits]
-) -> dict[str, Any]:
-    names = sorted({clip.corpus for clip in clips if clip.corpus})
-    groups = {name: [i for i, clip in enumerate(clips) if clip.corpus == name] for name in names}
-    groups[ALL] = list(range(len(clips)))
-    return {
-        name: _size([clips[i] for i in rows], [seconds[i] for i in rows])
-        | {
-            "wer": _score([words[i] for i in rows], [clips[i].speaker for i in rows]),
-            "cer": _score([chars[i] for i in rows], [clips[i].speaker for i in rows]),
-        }
-        for name, rows in groups.items()
-    }
-
-
-def _size(clips: Sequence[Clip], seconds: Sequence[float]) -> dict[str, Any]:
-    speakers = {clip.speaker for clip in clips if clip.speaker}
-    return {"clips": len(clips), "minutes": sum(seconds) / 60, "speakers": len(speakers)}
-
-
-def _score(parts: Sequence[Edits], speakers: Sequence[str]) -> dict[str, Any]:
-    summed, interval = total(parts), bootstrap(parts, speakers)
-    return asdict(summed) | {"rate": summed.rate, "low": interval.low, "high": interval.high}
-
-
-def _speed(hearings: Sequence[Hearing], wall: float, cpu: float) -> dict[str, float | None]:
-    """Seconds of work per second of audio; the reading of files counts only where clips ran together."""
-    audio = sum(hearing.audio_seconds for hearing in hearings)
-    own = sum(hearing.wall_seconds for hearing in hearings)
-    finish = [1000 * hearing.finish_seconds for hearing in hearings if hearing.finish_seconds]
-    return {
-        "wall": (own or wall) / audio,
-        "cpu": (sum(hearing.cpu_seconds for hearing in hearings) if own else cpu) / audio,
-        "finish_median_ms": float(np.median(finish)) if finish else None,
-    }
 
 
 def _header(model: str, command: str) -> dict[str, Any]:

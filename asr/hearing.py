@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import RillvoxError
 from .delays import FRAME_SAMPLES, RATE
 from .events import Event, Final, Partial
-from .transcript import Transcript
+from .transcript import Transcript, Word
 
 Samples = NDArray[np.float32]
 # What ends one clip and not the evaluation: refusals of our own, and what tensor code raises.
@@ -78,6 +78,8 @@ class Hearing:
     cpu_seconds: float = 0.0
     finish_seconds: float = 0.0
     failure: str | None = None
+    words: tuple[Word, ...] = ()
+    chunk_seconds: list[float] = field(default_factory=list[float])  # of work, for each 80 ms of audio
 
     def take(self, events: Iterable[Event], heard: float, compute: float) -> bool:
         """Note new text; true at the end of the session."""
@@ -86,7 +88,7 @@ class Hearing:
             if isinstance(event, Partial):
                 self.shown += event.text
             elif isinstance(event, Final):
-                self.text, ended = event.transcript.text, True
+                self.text, self.words, ended = event.transcript.text, event.transcript.words, True
         if len(self.shown) > (self.stamps[-1][0] if self.stamps else 0):
             self.stamps.append((len(self.shown), heard, compute))
         return ended
@@ -122,9 +124,12 @@ def listen(asr: Listener, samples: Samples, delay_ms: int) -> Hearing:
             began = time.perf_counter()
             session.feed(chunk)
             events = session.poll()
-            hearing.take(events, (start + len(chunk)) / RATE, time.perf_counter() - began)
+            spent = time.perf_counter() - began
+            hearing.take(events, (start + len(chunk)) / RATE, spent)
+            hearing.chunk_seconds.append(spent)
         began = time.perf_counter()
-        hearing.text = session.finish().text
+        transcript = session.finish()
+        hearing.text, hearing.words = transcript.text, transcript.words
         hearing.finish_seconds = time.perf_counter() - began
         hearing.take(session.poll(), hearing.audio_seconds, hearing.finish_seconds)
     except FAILURES as error:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from ..errors import AudioError, ConfigError, TextError
 from ..training.align import align
 from ..training.lexicon import PHONE_IDS, Lexicon
-from ..training.manifests import Clip, Manifest
+from ..training.manifests import Clip, Manifest, write_json
 from ..training.pool import Clip as PoolClip
 from ..training.pool import Pool, write_pool
 from .aligner import MAX_SECONDS, PhoneAligner
 
 RATE = 16000
 FRAME_SAMPLES = 320
+FRAME_SECONDS = 0.02
 
 
 def plain_words(text: str) -> list[str]:
@@ -106,3 +107,25 @@ def _pool_clip(
         ),
         pcm,
     )
+
+
+def write_times(pool: Path, corpus: str, out: Path) -> int:
+    """Write (word, start, end) in seconds of a corpus's aligned clips by id, and say how many clips there were.
+
+    Raises:
+        ConfigError: the pool has no aligned clip of that corpus.
+    """
+    times: dict[str, list[list[str | float]]] = {}
+    for clip in Pool.open(pool).clips:
+        if clip.corpus != corpus or not clip.spans:
+            continue
+        ends = np.cumsum(clip.phones_per_word).tolist()
+        begins = [0, *ends[:-1]]
+        times[clip.id] = [
+            [word, clip.spans[begin][0] * FRAME_SECONDS, clip.spans[end - 1][1] * FRAME_SECONDS]
+            for word, begin, end in zip(clip.words, begins, ends, strict=True)
+        ]
+    if not times:
+        raise ConfigError(f"{pool}: no aligned clip of {corpus!r} in it")
+    write_json(out, times)
+    return len(times)

@@ -23,15 +23,23 @@ def scoreboard(report: Mapping[str, Any], show: bool = False) -> str:
     for row in report["rows"]:
         lines += ["", _title(row), *_table(row["corpora"])]
         lines += _speed(row)
+        lines += _times(row.get("times"))
+        lines += _behind(row.get("behind"))
         lines += [f"  failed: {clip['id']}: {clip['failure']}" for clip in row["clips"] if clip["failure"]]
         if show:
             lines += _hypotheses(row["clips"])
+    for quiet in report.get("quiet", ()):
+        lines.append(
+            f"\n{quiet['minutes']:.0f} minutes of {quiet['stream']}: {quiet['words']} words, "
+            f"{quiet['per_minute']:.2f} a minute"
+        )
     return "\n".join(lines) + "\n"
 
 
 def _title(row: Mapping[str, Any]) -> str:
     delay = "" if row["delay_ms"] is None else f", delay {row['delay_ms']} ms"
-    return f"{row['system']}{delay}"
+    condition = row.get("condition", "clean")
+    return f"{row['system']}{delay}" + ("" if condition == "clean" else f", {condition}")
 
 
 def _table(corpora: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -64,6 +72,11 @@ def _speed(row: Mapping[str, Any]) -> list[str]:
         lines[0] += f", {row['slots']} sessions at once"
     if speed["finish_median_ms"] is not None:
         lines[0] += f"; end of clip to final text {speed['finish_median_ms']:.0f} ms (median)"
+    if speed.get("step_median_ms") is not None:
+        lines.append(
+            f"  work for a block of audio: median {speed['step_median_ms']:.0f} ms, "
+            f"95 % within {speed['step_p95_ms']:.0f} ms"
+        )
     if row["delay_ms"] is not None:
         lines.append(f"  words revised after having been shown: {100 * row['revised']:.1f} %")
     emission = row["emission"]
@@ -77,6 +90,28 @@ def _speed(row: Mapping[str, Any]) -> list[str]:
             )
     lines.append(f"  words never emitted: {100 * emission['never']:.1f} %")
     return lines
+
+
+def _times(times: Mapping[str, Any] | None) -> list[str]:
+    lines: list[str] = []
+    start, confidence = (times or {}).get("start"), (times or {}).get("confidence")
+    if start is not None:
+        lines.append(
+            f"  word starts: off by {start['median_ms']:.0f} ms (median), 90 % within "
+            f"{start['p90_ms']:.0f} ms, on the whole {start['bias_ms']:+.0f} ms"
+        )
+    if confidence is not None:
+        bins = ", ".join(f"{cell['confidence']:.2f}: {cell['right']:.2f}" for cell in confidence["bins"])
+        lines.append(f"  confidence: calibration error {confidence['error']:.3f} (said: true; {bins})")
+    return lines
+
+
+def _behind(behind: Mapping[str, Any] | None) -> list[str]:
+    return [
+        f"  {name}: {100 * cell['difference']:+.1f} points of WER behind the first row "
+        f"({100 * cell['low']:+.1f} to {100 * cell['high']:+.1f})"
+        for name, cell in (behind or {}).items()
+    ]
 
 
 def _hypotheses(clips: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -26,6 +26,9 @@ RECIPES = {
     "hearing",
     "peers",
     "scoreboard",
+    "scoring",
+    "timing",
+    "conditions",
 }
 
 ALLOWED: dict[str, set[str]] = {
