@@ -220,13 +220,16 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
 # ---- memory ---------------------------------------------------------------------------------
 
 
-def bench_memory(model: str, slots: int = 8) -> Table:
+def bench_memory(model: str, slots: int = 8, steps: int = 250) -> Table:
     """Bytes that a session costs, by part, and whether they grow."""
+    # Two threads on a loaded machine wait for each other: nine seconds of work took minutes.
+    torch.set_num_threads(1)
+    about = header(model, 1)
+    _progress(f"loading {model}")
     asr = ASR.load(model)
+    _progress(f"making room for {slots} sessions")
     batch = _batch(asr, slots)
-    size = torch.finfo(next(asr.model.parameters()).dtype).bits // 8
-    table = Table("bench memory", header(model, 1), ["part", "KiB a session", "KiB in all"])
-    weights = sum(parameter.numel() for parameter in asr.model.parameters()) * size
+    table = Table("bench memory", about, ["part", "KiB a session", "KiB in all"])
     parts = {
         "front end": nbytes(batch.bank.mel),
         "encoder": nbytes(batch.bank.encoder),
@@ -235,15 +238,23 @@ def bench_memory(model: str, slots: int = 8) -> Table:
     }
     table.rows = [[name, held / slots / 1024, held / 1024] for name, held in parts.items()]
     table.rows.append(["a session", sum(parts.values()) / slots / 1024, sum(parts.values()) / 1024])
-    table.rows.append(["weights", "", weights / 1024])
+    table.rows.append(["weights", "", _weights(asr) / 1024])
     before = batch.nbytes
     lane = batch.open(480, keep=False)
-    for _ in range(250):
+    for step in range(steps):
+        if step % 50 == 0:
+            _progress(f"heard {step} of {steps} steps")
         lane.push(_noise(FRAME_SAMPLES))
         batch.step()
         lane.poll()
-    table.notes.append(f"- growth over 250 steps: {batch.nbytes - before} bytes of tensors")
+    table.notes.append(f"- growth over {steps} steps: {batch.nbytes - before} bytes of tensors")
     return table
+
+
+def _weights(asr: ASR) -> int:
+    """Bytes of the model's own tensors; int8 layers keep theirs as buffers, not as parameters."""
+    tensors = [*asr.model.parameters(), *asr.model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 # ---- step -----------------------------------------------------------------------------------
@@ -252,17 +263,18 @@ def bench_memory(model: str, slots: int = 8) -> Table:
 def bench_step(model: str, batches: Sequence[int], seconds: float = 20.0, delay_ms: int = 480) -> Table:
     """Time of one tick with so many sessions in step, each with a block of audio; caches full."""
     torch.set_num_threads(1)
+    about = header(model, 1)
+    _progress(f"loading {model}")
     asr = ASR.load(model)
     _, block = asr.model.config.split_delay(delay_ms)
     steps = max(block // ENCODER_PER_STEP, 1)
-    table = Table(
-        "bench step", header(model, 1), ["sessions", "p50 ms", "p95 ms", "p99 ms", "max ms", "n", "load"]
-    )
+    table = Table("bench step", about, ["sessions", "p50 ms", "p95 ms", "p99 ms", "max ms", "n", "load"])
     for sessions in batches:
         batch = _batch(asr, sessions)
         lanes = [batch.open(delay_ms) for _ in range(sessions)]
         times: list[float] = []
         ticks = max(round(seconds * 1000 / FRAME_MS / steps), 10)
+        _progress(f"timing {ticks} ticks of {sessions} sessions")
         for _ in range(ticks):
             for lane in lanes:
                 lane.push(_noise(steps * FRAME_SAMPLES))

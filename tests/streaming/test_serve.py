@@ -194,3 +194,30 @@ def test_the_other_tables_are_written(model: Path) -> None:
     assert "growth over 250 steps: 0 bytes" in memory.markdown()
     step = bench_step(str(model), [1, 2], seconds=1.0)
     assert [row[0] for row in step.rows] == [1, 2]
+
+
+def test_a_bench_says_on_stderr_how_far_it_is(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        bench_memory(str(model), 2)
+        assert torch.get_num_threads() == 1  # as its header says
+    finally:
+        torch.set_num_threads(before)
+    told = capsys.readouterr()
+    assert told.err.splitlines()[0] == f"loading {model}"
+    assert "heard 200 of 250 steps" in told.err
+    assert told.out == ""
+    bench_step(str(model), [2], seconds=1.0)
+    assert "timing" in capsys.readouterr().err
+
+
+def test_the_bench_counts_int8_weights(model: Path) -> None:
+    packed = ASR.load(model, weights="int8").model
+    left = sum(weight.numel() * weight.element_size() for weight in packed.parameters())
+    rounded = sum(weight.numel() for weight in packed.buffers() if weight.dtype == torch.int8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RILLVOX_WEIGHTS", "int8")
+        rows = {row[0]: row[2] for row in bench_memory(str(model), 1, steps=1).rows}
+    assert rounded > 0
+    assert rows["weights"] * 1024 >= left + rounded
