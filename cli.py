@@ -166,6 +166,19 @@ def train_times(
     typer.echo(f"{write_times(pool, corpus, out)} clips")
 
 
+@train.command("calibrate")
+def train_calibrate(
+    model: Annotated[Path, typer.Argument(help="A model folder; its tekken.json is written.")],
+    manifest: Annotated[Path, typer.Argument(help="Recordings with texts, not those it was trained on.")],
+    times: Annotated[Path | None, typer.Option(help="Word times of the clips, by id.")] = None,
+    delay_ms: DelayMs = DEFAULT_DELAY_MS,
+) -> None:
+    """Fit the confidences and word times of a listener to the truth."""
+    from .asr.calibrate import calibrate
+
+    calibrate(model, manifest, times, delay_ms, say=typer.echo)
+
+
 @train.command("asr")
 def train_asr(
     stage: Annotated[str, typer.Argument(help="encoder, features, decoder, joint or export.")],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import CapacityError, ConfigError
 from .bank import Bank, Listener
-from .delays import FRAME_MS, MAX_DELAY_TOKENS, block_extra_ms
+from .delays import FRAME_MS, MAX_DELAY_TOKENS, block_extra_ms, check_delay
 from .ears import Ear, block_steps
 from .lanes import PAUSE_TOKENS, Lane
 from .model import RealtimeASR
@@ -51,8 +51,8 @@ class Batch:
             slots: sessions at once.
             drafts: how many of them may have a second, faster lane.
             scratch: forks and second readings at once, beside the sessions; allocated when first used.
-            max_tokens: steps that one encoder call may take when audio waits; more is faster for files,
-                fewer keeps ticks short and a session small.
+            max_tokens: steps that a session may take in one tick when audio waits, if not its block is
+                longer; more is faster for files, fewer keeps ticks short and a session small.
             ring_seconds: how much encoded audio stays at hand for another reading.
             rut: what to do about blank ruts.
             guarded: never write [P] or [W] right behind [W], nor a start symbol; None: as the model's
@@ -68,6 +68,7 @@ class Batch:
         self.rut = rut or RutRules()
         self.guarded = bool(tokenizer.audio.get("guarded_decoding", False)) if guarded is None else guarded
         self.max_tokens = max(max_tokens, largest)
+        self._at_once = max_tokens
         # Enough for a fresh lane's prompt over the last pause, or over a blank rut.
         shortest = config.left_pad_tokens + MAX_DELAY_TOKENS + 1 + PAUSE_TOKENS
         if self.rut.action == "reread":
@@ -123,9 +124,11 @@ class Batch:
             ConfigError: a delay that the model cannot do.
             CapacityError: all slots are taken.
         """
+        check_delay(delay_ms)
         delay, block = self.model.config.split_delay(delay_ms)
         draft = None
         if draft_ms is not None:
+            check_delay(draft_ms, "draft_ms")
             draft, block = self.model.config.split_delay(draft_ms)
             # One encoder pass serves both, with the block of the faster one.
             delay = (delay_ms - block_extra_ms(block)) // FRAME_MS
@@ -173,7 +176,7 @@ class Batch:
         with torch.inference_mode():
             heard = self._hear()
             read = False
-            for _ in range(self.max_tokens):
+            for _ in range(self._at_once):
                 ready = [lane for lane in self._lanes if lane.behind]
                 if not ready:
                     break
@@ -205,6 +208,7 @@ class Batch:
             raise ConfigError(f"at must be 'pause' or 'now', got {at!r}")
         if id(lane) in self._forks:
             raise ConfigError("a fork keeps its delay")
+        check_delay(delay_ms)
         delay, block = self.model.config.split_delay(delay_ms)
         if lane.draft is not None:
             block = lane.ear.block
@@ -295,7 +299,7 @@ class Batch:
         groups: dict[tuple[bool, int, int], list[Ear]] = {}
         for ear in {id(lane.ear): lane.ear for lane in self._lanes}.values():
             room = self.ring_tokens - max(lane.behind for lane in ear.lanes)
-            block, steps = ear.ready(self.max_tokens)
+            block, steps = ear.ready(self._at_once)
             unit = block_steps(block)
             # What a lane has not read yet must stay in the ring.
             steps = min(steps, room // unit * unit)

@@ -17,7 +17,7 @@ class AudioEncoderConfig:
 
     `blocks` lists the attention blocks (in frames) that the weights were trained for, smallest
     first. A block of 1 or 4 adds no delay, a larger one makes a token wait for the frames after
-    it: block 8 adds 80 ms, block 16 adds 240 ms.
+    it: block 8 adds 80 ms, block 16 adds 240 ms, block 64 adds 1200 ms.
     """
 
     stack: TransformerConfig
@@ -134,11 +134,11 @@ def small_english(vocab_size: int) -> ASRConfig:
         ada_dim=32,
     )
     return ASRConfig(
-        AudioEncoderConfig(encoder, n_mels=80, position_table="sinusoid", blocks=(4, 8, 16)),
+        AudioEncoderConfig(encoder, n_mels=80, position_table="sinusoid", blocks=(4, 8, 16, 32, 64)),
         decoder,
         vocab_size=vocab_size,
         adapter_dim=640,
-        block_delays_ms=(0, 160, 320),
+        block_delays_ms=(0, 160, 320, 880, 1600),
         name="asr-en",
         cpu_weights="int8",
     )

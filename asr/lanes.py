@@ -21,7 +21,7 @@ from .reading import Reading
 from .rut import RutRules, RutWatch
 from .tokenizer import IncrementalDecoder, Tekken
 from .transcript import Transcript
-from .words import Words, word_offset
+from .words import Words, word_calibration, word_offset
 
 # Text-free steps that count as a pause when a lane waits for one: half a second.
 PAUSE_TOKENS = 6
@@ -58,7 +58,7 @@ class Lane:
         self.completion_tokens = 0
         self.text_tokens = 0
         self.rut = RutWatch(rut or RutRules())
-        self.words = Words(word_offset(tokenizer), ear.onset, keep)
+        self.words = Words(word_offset(tokenizer), ear.onset, keep, word_calibration(tokenizer))
         self.wanted_delay: tuple[int, int] | None = None  # (D, block) to take over in the next pause
         self._decoder = IncrementalDecoder(tokenizer)
         self._text: list[str] = []

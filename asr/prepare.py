@@ -110,7 +110,7 @@ def _pool_clip(
 
 
 def write_times(pool: Path, corpus: str, out: Path) -> int:
-    """Write (word, start, end) in seconds of a corpus's aligned clips by id, and say how many clips there were.
+    """Write (word, start, end) in seconds of a corpus's aligned clips by id; gives the number of clips.
 
     Raises:
         ConfigError: the pool has no aligned clip of that corpus.

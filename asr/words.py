@@ -20,6 +20,10 @@ from .transcript import Word
 # Read English runs at 14 to 16 characters a second, blanks included.
 SECONDS_PER_CHARACTER = 0.065
 
+# Keys of tekken.json's `audio`, written by `asr/calibrate.py`.
+OFFSET = "word_time_offset_ms"
+CONFIDENCE = "confidence_scale_shift"
+
 _PARTS = re.compile(r"\s+|\S+")
 
 _Row: TypeAlias = "tuple[str, float, bool, float, list[float]]"
@@ -42,8 +46,15 @@ class _Writing:
 class Words:
     """Collects the words of one session, in order; times never run backwards."""
 
-    def __init__(self, offset: float = 0.0, onset: Onset | None = None, keep: bool = True) -> None:
+    def __init__(
+        self,
+        offset: float = 0.0,
+        onset: Onset | None = None,
+        keep: bool = True,
+        calibration: tuple[float, float] = (1.0, 0.0),
+    ) -> None:
         self.offset = offset  # seconds added to measured ends: the model's own bias
+        self.calibration = calibration  # scale and shift, see `calibrated`
         self.keep = keep  # remember all words, for the transcript
         self.all: list[Word] = []
         self._onset = onset
@@ -159,7 +170,8 @@ class Words:
             onset = self._onset(start, writing.end)
             start = start if onset is None else min(max(onset, start), writing.end)
         confidence = math.exp(sum(writing.scores) / len(writing.scores)) if writing.scores else 1.0
-        word = Word(writing.text, start, writing.end, min(confidence, 1.0), writing.approximate)
+        confidence = calibrated(confidence, *self.calibration)
+        word = Word(writing.text, start, writing.end, confidence, writing.approximate)
         self._end = writing.end
         self._fresh.append(word)
         if not self.keep:
@@ -172,8 +184,25 @@ class Words:
 
 def word_offset(tokenizer: Tekken) -> float:
     """Seconds to add to measured ends: the bias of a model, measured once and noted in its tekken.json."""
-    offset = tokenizer.audio.get("word_time_offset_ms", 0)
+    offset = tokenizer.audio.get(OFFSET, 0)
     return float(offset) / 1000 if isinstance(offset, (int, float)) else 0.0
+
+
+def word_calibration(tokenizer: Tekken) -> tuple[float, float]:
+    """Scale and shift of a model's confidences, as its tekken.json has them; (1, 0) changes nothing."""
+    match tokenizer.audio.get(CONFIDENCE):
+        case [int() | float() as scale, int() | float() as shift]:
+            return float(scale), float(shift)
+        case _:
+            return 1.0, 0.0
+
+
+def calibrated(confidence: float, scale: float, shift: float) -> float:
+    """sigmoid(scale logit(confidence) + shift), 0..1."""
+    if (scale, shift) == (1.0, 0.0):
+        return min(confidence, 1.0)
+    bounded = min(max(confidence, 1e-4), 1 - 1e-4)
+    return 1 / (1 + math.exp(-scale * math.log(bounded / (1 - bounded)) - shift))
 
 
 def _joined(first: Word, rest: Word) -> Word:

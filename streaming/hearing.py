@@ -144,8 +144,8 @@ def listen_with(model: RealtimeASR, tokenizer: Tekken, settings: GatewaySettings
     torch.set_num_threads(settings.threads)
     lanes = settings.slots + settings.file_slots
     # One block a tick: sessions that catch up must not hold up those that keep pace.
-    largest = max(model.config.encoder.blocks)
-    batch = Batch(model, tokenizer, lanes, max_tokens=max(largest // ENCODER_PER_STEP, 1))
+    _, block = model.config.split_delay(settings.delay_ms)
+    batch = Batch(model, tokenizer, lanes, max_tokens=max(block // ENCODER_PER_STEP, 1))
     return BatchListener(batch, settings.delay_ms)
 
 

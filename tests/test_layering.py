@@ -29,6 +29,7 @@ RECIPES = {
     "scoring",
     "timing",
     "conditions",
+    "calibrate",
 }
 
 ALLOWED: dict[str, set[str]] = {

@@ -57,7 +57,8 @@ def small() -> Tiny:
     config = with_window(small_english(300), encoder=40, decoder=24)
     stack = replace(config.encoder.stack, dim=48, n_layers=3, n_heads=3, head_dim=16, hidden_dim=96)
     decoder = replace(config.decoder, dim=32, n_layers=2, n_heads=2, head_dim=16, hidden_dim=64, ada_dim=8)
-    config = replace(config, encoder=replace(config.encoder, stack=stack), decoder=decoder, adapter_dim=40)
+    encoder = replace(config.encoder, stack=stack, blocks=(4, 8, 16))
+    config = replace(config, encoder=encoder, decoder=decoder, adapter_dim=40, block_delays_ms=(0, 160, 320))
     pieces = (b" a", b" the", b" of", b"lo", b"ing", b" \xe2\x82", b" I", b" we", b" so", b"er")
     # In float: int8 has laws of its own (tests/asr/test_packed.py), and turns near-ties of random weights.
     config = replace(config, cpu_weights="float32")
