@@ -52,6 +52,7 @@ def open_native(source: str | Path | BinaryIO, block_seconds: float) -> Native:
     Raises:
         AudioError: the file cannot be opened, or no reader knows it. The iterator raises it for later damage.
     """
+    _refuse_other(source)
     if isinstance(source, str | Path):
         name = str(source)
         try:
@@ -84,6 +85,21 @@ def kind_of(head: bytes) -> str:
     if head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3":
         return "media"
     return ""
+
+
+def _refuse_other(source: object) -> None:
+    """Say what to do with sound that is no file."""
+    if isinstance(source, str | Path):
+        return
+    kind = type(source).__name__
+    if isinstance(source, bytes | bytearray | memoryview):
+        raise AudioError(f"audio must be a path or an open file, got {kind}; wrap the file in io.BytesIO")
+    if isinstance(source, io.TextIOBase):
+        raise AudioError("the file is open as text; open it in binary mode, with 'rb'")
+    if not hasattr(source, "read"):
+        raise AudioError(
+            f"audio must be a path or an open file, got {kind}; wrap samples: Audio(samples, rate)"
+        )
 
 
 def _then_close(blocks: Iterator[Block], file: BinaryIO) -> Iterator[Block]:

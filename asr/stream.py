@@ -105,7 +105,10 @@ class Session:
         return self._lane.poll()
 
     def mark(self, id: str) -> None:
-        """Ask for a `Mark(id)` event once all text of the audio so far has been said."""
+        """Ask for a `Mark(id)` event once all text of the audio so far has been said.
+
+        After `finish` that is at once, behind `Final`; a cancelled session gives none.
+        """
         if not self._cancelled:
             self._lane.mark(id)
 
@@ -113,7 +116,8 @@ class Session:
         """The text as it would be if the audio ended now; the stream itself goes on untouched.
 
         A copy of the session hears the closing zeros and is thrown away. Up to 36 ms of audio that a
-        resampler holds back are not in it.
+        resampler holds back are not in it. After `finish` it is the final text, after `cancel` what had been
+        said until then.
         """
         if self._cancelled or self._lane.ear.finished:
             self._batch.drain()
@@ -144,7 +148,11 @@ class Session:
         self._batch.close(self._lane)
 
     def set_delay(self, delay_ms: int, at: str = "pause") -> None:
-        """Change the delay in mid-stream, see `Batch.change_delay`."""
+        """Change the delay in mid-stream, see `Batch.change_delay`. After the end it does nothing.
+
+        Raises:
+            ConfigError: a delay that the model cannot do, or another `at` than "pause" and "now".
+        """
         if not self._cancelled:
             self._batch.change_delay(self._lane, delay_ms, at)
 
@@ -264,6 +272,10 @@ class ASR:
             audio: a path, a binary file, or samples with their rate.
             delay_ms: what the model may hear beyond a word before it writes it.
             on_progress: called with the seconds of audio read so far.
+
+        Raises:
+            AudioError: it cannot be read, or is no recording: samples go in an `Audio`.
+            ConfigError: a delay that the model cannot do.
         """
 
         def tell(_: int, seconds: float) -> None:
@@ -285,7 +297,12 @@ class ASR:
 
         Raises:
             AudioError: the first recording that cannot be read.
+            ConfigError: one recording instead of several, or a delay that the model cannot do.
         """
+        # A string is letters to a loop, a file its lines, and an array its numbers.
+        if isinstance(recordings, str | bytes | Path | Audio | np.ndarray) or hasattr(recordings, "read"):
+            kind = type(recordings).__name__
+            raise ConfigError(f"transcribe_many takes a list of recordings, got one {kind}; use [recording]")
         batch = self.batch(slots, scratch=0, max_tokens=_FILE_TOKENS)
         waiting = enumerate(recordings)
         done: dict[int, Transcript] = {}

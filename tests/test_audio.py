@@ -432,3 +432,19 @@ def test_kinds_are_told_by_the_first_bytes() -> None:
     assert kind_of(b"\xff\xf1\x50\x80") == "media"  # raw aac starts like mp3 but for two bits
     assert kind_of(b"hello, world") == ""
     assert miniaudio.lib_version()
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        (np.zeros(8, np.float32), r"got ndarray; wrap samples: Audio\(samples, rate\)"),
+        ([0.1, 0.2], r"got list; wrap samples: Audio\(samples, rate\)"),
+        (b"RIFF", "got bytes; wrap the file in io.BytesIO"),
+        (io.StringIO("RIFF"), "open it in binary mode"),
+        (None, "must be a path or an open file, got NoneType"),
+    ],
+)
+def test_what_is_no_file_is_refused_with_a_way_out(source: Any, hint: str) -> None:
+    for read in (open_audio, read_audio):
+        with pytest.raises(AudioError, match=hint):
+            read(source)

@@ -97,13 +97,48 @@ def test_the_end_is_the_end(asr: ASR) -> None:
     assert session.finish() is first
     with pytest.raises(AudioError, match="end of the session"):
         session.feed(waveform(0.1))
+    for late in (np.zeros(0, np.float32), Audio(waveform(0.1), 8000)):
+        with pytest.raises(AudioError, match="end of the session"):
+            session.feed(late)
     assert session.flush() == first.text
     session.mark("late")
+    assert session.poll()[-2:] == [Final(first, 36, len(expected(0.5, 3, 16))), Mark("late")]
     session.set_delay(80)
+    assert session.poll() == []
+    assert session.finish() is first
     session.cancel()
     session.cancel()
     with pytest.raises(ConfigError, match="ended"):
         session.save("nowhere")
+
+
+def test_what_was_said_before_a_cancel_stays(asr: ASR) -> None:
+    session = asr.stream(480)
+    session.feed(waveform(2.9))
+    session.poll()
+    said = session.text
+    session.cancel()
+    assert said
+    assert session.flush() == said
+    assert session.finish().text == said
+
+
+@pytest.mark.parametrize("delay", ["x", "480", 480.0, None, True, 0, 500, 4000, float("nan")])
+def test_what_is_no_delay_is_refused_everywhere_in_the_same_words(asr: ASR, delay: int) -> None:
+    allowed = "must be a multiple of 80 from 80 to 2400, got "
+    session = asr.stream(480)
+    session.feed(waveform(0.5))
+    for at in ("pause", "now"):
+        with pytest.raises(ConfigError, match=f"^delay_ms {allowed}"):
+            session.set_delay(delay, at)
+    with pytest.raises(ConfigError, match=f"^delay_ms {allowed}"):
+        asr.stream(delay)
+    with pytest.raises(ConfigError, match=f"^delay_ms {allowed}"):
+        asr.transcribe(Audio(waveform(0.5), 16000), delay)
+    if delay is not None:
+        with pytest.raises(ConfigError, match=f"^draft_ms {allowed}"):
+            asr.stream(480, draft_ms=delay)
+    assert session.delay_ms == 480
 
 
 def test_a_cancelled_session_says_nothing_more(asr: ASR) -> None:
@@ -227,6 +262,19 @@ def test_a_recording_that_is_none_is_refused(asr: ASR, tmp_path: Path) -> None:
         asr.transcribe(path)
     with pytest.raises(AudioError):
         asr.transcribe(tmp_path / "missing.wav")
+    with pytest.raises(AudioError, match=r"got ndarray; wrap samples: Audio\(samples, rate\)"):
+        asr.transcribe(waveform(1.0))  # pyright: ignore[reportArgumentType]
+
+
+def test_one_recording_is_no_list_of_them(asr: ASR, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, waveform(0.5), 16000)
+    with path.open("rb") as file:
+        for one in (str(path), path, Audio(waveform(0.5), 16000), waveform(0.5), file, path.read_bytes()):
+            kind = type(one).__name__
+            with pytest.raises(ConfigError, match=f"a list of recordings, got one {kind}"):
+                asr.transcribe_many(one)  # pyright: ignore[reportArgumentType]
+    assert len(asr.transcribe_many([path])) == 1
 
 
 def test_models_are_loaded_by_path_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
