@@ -165,18 +165,32 @@ def delay_tokens(delay_ms: int, block: int = ENCODER_PER_STEP) -> int:
     The user's delay is D steps and what the block adds, so a larger block leaves less to D.
 
     Raises:
-        ConfigError: not a multiple of 80 up to 2400, or too short for the block. The reference rounds others
-            in its own way (`audio_tokens`), which would silently run at another delay than asked for.
+        ConfigError: see `check_delay`, or too short for the block.
     """
     _check_block(block)
+    check_delay(delay_ms)
     extra = block_extra_ms(block)
-    lowest, highest = extra + MIN_DELAY_TOKENS * FRAME_MS, MAX_DELAY_TOKENS * FRAME_MS
-    whole = type(delay_ms) is int and delay_ms % FRAME_MS == 0
-    if not whole or not lowest <= delay_ms <= highest:
+    lowest = extra + MIN_DELAY_TOKENS * FRAME_MS
+    if delay_ms < lowest:
         raise ConfigError(
-            f"delay_ms must be a multiple of {FRAME_MS} from {lowest} to {highest}, got {delay_ms}"
+            f"delay_ms must be at least {lowest} with an encoder block of {block} frames, got {delay_ms}"
         )
     return (delay_ms - extra) // FRAME_MS
+
+
+def check_delay(delay_ms: object, name: str = "delay_ms") -> None:
+    """Refuse what is a delay of no model; `name` is the setting it was given as.
+
+    Raises:
+        ConfigError: not a multiple of 80 from 80 to 2400. The reference rounds others in its own way
+            (`audio_tokens`), which would silently run at another delay than asked for.
+    """
+    lowest, highest = MIN_DELAY_TOKENS * FRAME_MS, MAX_DELAY_TOKENS * FRAME_MS
+    # Not `isinstance`: True is no delay. The value comes from callers, so its type is a wish.
+    if type(delay_ms) is not int or delay_ms % FRAME_MS or not lowest <= delay_ms <= highest:
+        raise ConfigError(
+            f"{name} must be a multiple of {FRAME_MS} from {lowest} to {highest}, got {delay_ms!r}"
+        )
 
 
 def block_extra_ms(block: int) -> int:

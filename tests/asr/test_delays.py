@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rillvox.asr import delays
+from rillvox.asr.config import ASRConfig, small_english, voxtral_realtime_4b
 from rillvox.asr.delays import (
     DelayClock,
     align,
     audio_tokens,
     block_extra_ms,
+    check_delay,
     delay_tokens,
     encoder_frames,
     mel_frames,
@@ -83,8 +85,20 @@ def test_odd_delays_round_as_the_reference_rounds(ms: int, tokens: int) -> None:
 
 @pytest.mark.parametrize("ms", [0, -80, 79, 81, 90, 500, 2480, 480.0, True, None, "480", float("nan")])
 def test_a_delay_that_is_no_whole_step_is_refused_not_rounded(ms: int) -> None:
-    with pytest.raises(ConfigError, match="multiple of 80 from 80 to 2400"):
+    with pytest.raises(ConfigError, match=r"^delay_ms must be a multiple of 80 from 80 to 2400, got "):
         delay_tokens(ms)
+    with pytest.raises(ConfigError, match=r"^draft_ms must be a multiple of 80 from 80 to 2400, got "):
+        check_delay(ms, "draft_ms")
+
+
+@pytest.mark.parametrize("config", [small_english(300), voxtral_realtime_4b()], ids=["small", "4b"])
+def test_the_range_that_is_named_is_what_the_model_can_do(config: ASRConfig) -> None:
+    for ms in range(80, 2401, 80):
+        tokens, block = config.split_delay(ms)
+        assert tokens * 80 + block_extra_ms(block) == ms
+    for ms in (0, 40, 2480, 4000, 500):
+        with pytest.raises(ConfigError, match=f"from 80 to 2400, got {ms}$"):
+            config.split_delay(ms)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +131,10 @@ def test_blocks_cost_what_their_first_step_waits() -> None:
 @pytest.mark.parametrize(
     ("ms", "block", "message"),
     [
-        (240, 16, "from 320 to 2400, got 240"),
-        (80, 8, "from 160 to 2400, got 80"),
+        (240, 16, "at least 320 with an encoder block of 16 frames, got 240"),
+        (80, 8, "at least 160 with an encoder block of 8 frames, got 80"),
+        (4000, 16, "from 80 to 2400, got 4000"),
+        (500, 16, "from 80 to 2400, got 500"),
         (480, 6, "1 or a multiple of 4 encoder frames, got 6"),
         (480, 2, "got 2"),
         (480, 0, "got 0"),
