@@ -299,10 +299,7 @@ class ASR:
             AudioError: the first recording that cannot be read.
             ConfigError: one recording instead of several, or a delay that the model cannot do.
         """
-        # A string is letters to a loop, a file its lines, and an array its numbers.
-        if isinstance(recordings, str | bytes | Path | Audio | np.ndarray) or hasattr(recordings, "read"):
-            kind = type(recordings).__name__
-            raise ConfigError(f"transcribe_many takes a list of recordings, got one {kind}; use [recording]")
+        _refuse_single(recordings)
         batch = self.batch(slots, scratch=0, max_tokens=_FILE_TOKENS)
         waiting = enumerate(recordings)
         done: dict[int, Transcript] = {}
@@ -368,6 +365,13 @@ def find_model(name_or_path: str | Path) -> Path:
     raise CheckpointError(
         f"{name_or_path}: no such folder and no packaged model (packaged: {', '.join(known) or 'none'})"
     )
+
+
+def _refuse_single(recordings: object) -> None:
+    # A string is letters to a loop, a file its lines, and an array its numbers.
+    if isinstance(recordings, str | bytes | Path | Audio | np.ndarray) or hasattr(recordings, "read"):
+        kind = type(cast(object, recordings)).__name__
+        raise ConfigError(f"transcribe_many takes a list of recordings, got one {kind}; use [recording]")
 
 
 def _blocks(audio: Audio | Source) -> Iterator[Samples]:
