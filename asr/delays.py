@@ -31,6 +31,9 @@ MEL_LOOKAHEAD = WINDOW_SAMPLES // 2 - HOP_SAMPLES
 
 MIN_DELAY_TOKENS = 1
 MAX_DELAY_TOKENS = 30  # the released models were trained with every delay from 1 to 30
+DELAYS_ALLOWED = (
+    f"a multiple of {FRAME_MS} from {MIN_DELAY_TOKENS * FRAME_MS} to {MAX_DELAY_TOKENS * FRAME_MS}"
+)
 
 
 @dataclass(frozen=True)
@@ -185,12 +188,10 @@ def check_delay(delay_ms: object, name: str = "delay_ms") -> None:
         ConfigError: not a multiple of 80 from 80 to 2400. The reference rounds others in its own way
             (`audio_tokens`), which would silently run at another delay than asked for.
     """
-    lowest, highest = MIN_DELAY_TOKENS * FRAME_MS, MAX_DELAY_TOKENS * FRAME_MS
     # Not `isinstance`: True is no delay. The value comes from callers, so its type is a wish.
-    if type(delay_ms) is not int or delay_ms % FRAME_MS or not lowest <= delay_ms <= highest:
-        raise ConfigError(
-            f"{name} must be a multiple of {FRAME_MS} from {lowest} to {highest}, got {delay_ms!r}"
-        )
+    tokens, rest = divmod(delay_ms, FRAME_MS) if type(delay_ms) is int else (0, 0)
+    if rest or not MIN_DELAY_TOKENS <= tokens <= MAX_DELAY_TOKENS:
+        raise ConfigError(f"{name} must be {DELAYS_ALLOWED}, got {delay_ms!r}")
 
 
 def block_extra_ms(block: int) -> int:

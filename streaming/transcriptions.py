@@ -15,11 +15,13 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 
+from ..asr.delays import DELAYS_ALLOWED, check_delay
 from ..asr.transcript import Transcript
 from ..audio import open_audio
-from ..errors import RillvoxError
+from ..errors import ConfigError, RillvoxError
 from .dialects.http_errors import HttpError, bad_request, internal
 from .dialects.http_transcription import TranscriptionRequest, TranscriptionStream, read_form, render
+from .dialects.message import echo
 from .dialects.names import ModelNames, random_id
 from .engine import RATE, Engine
 from .events import Event, Failed, Final, Finish, OpenStream, PushAudio
@@ -208,6 +210,10 @@ def _delay(form: FormData) -> int | None:
     value = form.get("delay_ms")
     if not isinstance(value, str) or not value.strip():
         return None
-    if not (value.isascii() and value.isdigit() and len(value) < 6):
-        raise bad_request("delay_ms must be a whole number of milliseconds", "delay_ms")
-    return int(value)
+    delay_ms = int(value) if value.isascii() and value.isdigit() and len(value) < 6 else None
+    try:
+        check_delay(delay_ms)
+    except ConfigError:
+        shown = echo(value, 40)
+        raise bad_request(f"delay_ms must be {DELAYS_ALLOWED}, got {shown!r}", "delay_ms") from None
+    return delay_ms

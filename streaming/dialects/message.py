@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from ...errors import AudioError, ProtocolError
+from ...asr.delays import DELAYS_ALLOWED, check_delay
+from ...errors import AudioError, ConfigError, ProtocolError
 from .pcm import decode_base64
 
 JsonObject = dict[str, Any]
@@ -32,7 +33,8 @@ def parse(message: str, max_chars: int) -> JsonObject:
     """The JSON object of a text frame.
 
     Raises:
-        MessageError: too long, not JSON (NaN and endless nesting included), or not an object.
+        MessageError: `payload_too_large`; `invalid_json`: no JSON, NaN and endless nesting included;
+            `no_object`: another value, for which each dialect has its own code.
     """
     if len(message) > max_chars:
         raise MessageError(f"the message is longer than {max_chars} characters", "payload_too_large")
@@ -41,7 +43,7 @@ def parse(message: str, max_chars: int) -> JsonObject:
     except (ValueError, RecursionError):  # RecursionError: "[[[[..." thousands deep
         raise MessageError("the message is not valid JSON", "invalid_json") from None
     if not isinstance(value, dict):
-        raise MessageError(f"a message is a JSON object, got {_kind(value)}", "invalid_event")
+        raise MessageError(f"a message is a JSON object, got {_kind(value)}", "no_object")
     return cast(JsonObject, value)
 
 
@@ -123,6 +125,24 @@ def number_field(holder: JsonObject, key: str, path: str, low: float, high: floa
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise _wrong(path, f"a number from {low:g} to {high:g}", value)
     return float(value)
+
+
+def delay_field(holder: JsonObject, key: str, path: str) -> int | None:
+    """Milliseconds that a listener may wait, or null, at `key`; nothing is rounded.
+
+    Raises:
+        MessageError: no multiple of 80 from 80 to 2400.
+    """
+    value: object = holder.get(key)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():  # JSON has one kind of number: 480.0 is 480
+        value = int(value)
+    try:
+        check_delay(value, path)
+    except ConfigError:
+        raise _wrong(path, DELAYS_ALLOWED, value) from None
+    return cast(int, value)
 
 
 def flag_field(holder: JsonObject, key: str, path: str) -> bool | None:

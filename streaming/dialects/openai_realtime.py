@@ -257,6 +257,7 @@ class OpenAIRealtime(RealtimeSession):
     def _error(
         self, code: str, text: str, param: str | None = None, cause: JsonObject | None = None
     ) -> Reply:
+        code = "invalid_event" if code == "no_object" else code
         event_id = None if cause is None else cause.get("event_id")
         return self._write.error(
             code, text, param, echo(event_id, 512) if isinstance(event_id, str) else None

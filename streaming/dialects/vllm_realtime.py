@@ -6,7 +6,8 @@ that was not started yet, or whose predecessor still talks, is held back.
 
 Unusual, next to vLLM itself: audio sent between a final commit and its `done` belongs to the next utterance
 (vLLM throws it away); a final commit without any audio is answered by an empty `done` at once; deltas are
-never empty; `session.update` takes `delay_ms` and `word_timestamps`, and isn't required.
+never empty; `session.update` takes `delay_ms` and `word_timestamps`, and isn't required; a delay that the
+model cannot do is refused, not rounded.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ..events import (
     Reply,
 )
 from .limits import Limits
-from .message import JsonObject, MessageError, audio_field, flag_field, number_field, text_field
+from .message import JsonObject, MessageError, audio_field, delay_field, flag_field, text_field
 from .names import ModelNames, NewId, random_id
 from .pcm import AudioFormat, PcmDecoder
 from .session import RealtimeSession
@@ -109,8 +110,7 @@ class VllmRealtime(RealtimeSession):
         if "language" in message:
             language = text_field(message, "language", "language", 64)
         if "delay_ms" in message:
-            asked = number_field(message, "delay_ms", "delay_ms", 0, 60_000)
-            delay_ms = None if asked is None else min(2400, max(80, round(asked / 80) * 80))
+            delay_ms = delay_field(message, "delay_ms", "delay_ms")
         if "word_timestamps" in message:
             with_words = bool(flag_field(message, "word_timestamps", "word_timestamps"))
         changed = delay_ms != self._delay_ms
@@ -229,7 +229,8 @@ class VllmRealtime(RealtimeSession):
         self, code: str, text: str, param: str | None = None, cause: JsonObject | None = None
     ) -> Reply:
         del param, cause  # its errors name neither the field nor the message
-        code = "unknown_event" if code == "invalid_event" else code
+        # It knows no code for JSON that is no object; to its clients that is JSON gone wrong.
+        code = {"invalid_event": "unknown_event", "no_object": "invalid_json"}.get(code, code)
         return Reply({"type": "error", "error": text, "code": code})
 
     def _busy(self) -> bool:

@@ -54,6 +54,7 @@ UPLOADS: list[tuple[str, bytes | None, dict[str, str], int, str | None]] = [
     ("unknown format", wav(speech(0.1)), {"response_format": "pdf"}, 400, "unsupported_response_format"),
     ("speakers", wav(speech(0.1)), {"response_format": "diarized_json"}, 400, "unsupported_response_format"),
     ("delay", wav(speech(0.1)), {"delay_ms": "soon"}, 400, None),
+    ("odd delay", wav(speech(0.1)), {"delay_ms": "500"}, 400, None),
 ]
 
 

@@ -95,14 +95,34 @@ def test_a_session_update_needs_no_answer_and_is_not_needed():
     assert isinstance(error["error"], str)
 
 
-@pytest.mark.parametrize(
-    ("asked", "given"), [(480, 480), (500, 480), (1, 80), (0, 80), (9999, 2400), (520.5, 560), (None, None)]
-)
+@pytest.mark.parametrize(("asked", "given"), [(480, 480), (80, 80), (2400, 2400), (480.0, 480), (None, None)])
 def test_a_delay_may_be_asked_for(asked, given):
     table = Table(vllm())
     table.send({"type": "session.update", "model": "asr-en", "delay_ms": asked, "language": "en"})
     table.send(append())
     assert of_type(table, ev.OpenStream) == [ev.OpenStream(table.last(), given, "en", None)]
+
+
+@pytest.mark.parametrize("asked", [500, 1, 0, -80, 9999, 2480, 520.5, "480", True, [480], 10**400, 1e300])
+def test_a_delay_that_the_model_cannot_do_is_refused_not_rounded(asked):
+    table = Table(vllm())
+    table.send({"type": "session.update", "delay_ms": 960})
+    (error,) = table.send({"type": "session.update", "delay_ms": asked, "language": "en"})
+    assert error["code"] == "invalid_value"
+    assert error["error"].startswith("delay_ms must be a multiple of 80 from 80 to 2400, got ")
+    assert len(error["error"]) < 100
+    table.send(append())
+    # The refused update changed nothing.
+    assert of_type(table, ev.OpenStream) == [ev.OpenStream(table.last(), 960, None, None)]
+
+
+def test_json_that_is_no_object_is_invalid_json():
+    table = Table(vllm())
+    for frame in ("[1,2]", "7", "null", '"commit"'):
+        (error,) = table.send(frame)
+        assert (error["type"], error["code"]) == ("error", "invalid_json")
+        assert "a message is a JSON object, got " in error["error"]
+    assert table.closed is None
 
 
 def test_a_delay_may_change_while_text_flows():
