@@ -227,13 +227,16 @@ def _read_miniaudio(
             rate, channels = described.samplerate, described.channels
         # miniaudio's buffer holds 16384 frames unless more are asked for at once.
         frames = _block_frames(name, rate, channels, block_seconds)
+        source = _Bytes(file)
         stream = miniaudio.stream_any(
-            _Bytes(file), kind, miniaudio.SampleFormat.FLOAT32, channels, rate, frames_to_read=frames
+            source, kind, miniaudio.SampleFormat.FLOAT32, channels, rate, frames_to_read=frames
         )
     except (miniaudio.MiniaudioError, sf.LibsndfileError) as error:
         raise AudioError(f"{name}: cannot be read as {kind.name.lower()} ({_plain(error)})") from error
 
     def blocks() -> Iterator[Block]:
+        # The stream has only a bare pointer to its source: collected too early, it ends the process.
+        _held = source
         done = 0
         try:
             for samples in stream:

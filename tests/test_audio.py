@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -448,3 +450,20 @@ def test_what_is_no_file_is_refused_with_a_way_out(source: Any, hint: str) -> No
     for read in (open_audio, read_audio):
         with pytest.raises(AudioError, match=hint):
             read(source)
+
+
+def test_a_decoder_keeps_its_file_while_garbage_is_collected() -> None:
+    # In a process of its own: what this guards against does not raise, it aborts.
+    code = """
+import gc, io
+import numpy as np, soundfile as sf
+from rillvox.audio import open_audio
+file = io.BytesIO()
+sf.write(file, np.zeros(16000), 16000, format="MP3")
+blocks = open_audio(io.BytesIO(file.getvalue()))
+gc.collect()
+print(sum(map(len, blocks)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 16000
