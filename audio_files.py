@@ -2,7 +2,8 @@
 
 soundfile reads wav, flac, ogg, opus, aiff and their kin. miniaudio reads mp3, since libsndfile stops early in
 one whose header was never patched, and FLAC streams that do not know their length. PyAV, from the `media`
-extra, reads m4a, aac, mp4, webm and a few more. Headers are never believed about lengths.
+extra, reads m4a, aac, mp4, webm and a few more. Headers are never believed about lengths; but where a FLAC or
+an MP3 names more than it has, that is said after its last block.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -33,6 +35,8 @@ _HARMLESS = {
     "format_whitelist": "mov,matroska,webm,aac,asf,avi,flv,mpegts,mpeg,amr,ac3,eac3,wv,tta,ape",
     "protocol_whitelist": "none",
 }
+# Format not recognised, system error, encoding not supported, format not implemented.
+_UNKNOWN_TO_SNDFILE = (1, 2, 4, 18)
 _MEDIA_HINT = "`pip install rillvox[media]` adds a reader for it"
 
 
@@ -50,7 +54,8 @@ def open_native(source: str | Path | BinaryIO, block_seconds: float) -> Native:
     A path is opened here and closed when the iterator ends or is dropped; an open file stays the caller's.
 
     Raises:
-        AudioError: the file cannot be opened, or no reader knows it. The iterator raises it for later damage.
+        AudioError: the file cannot be opened, or no reader knows it. The iterator raises it for later damage,
+            behind all that could be read.
     """
     _refuse_other(source)
     if isinstance(source, str | Path):
@@ -161,9 +166,13 @@ def _block_frames(name: str, rate: int, channels: int, block_seconds: float) -> 
 
 def _read_sndfile(file: BinaryIO, name: str, block_seconds: float) -> tuple[int, Iterator[Block]]:
     start = file.tell()
+    flac = file.read(4) == b"fLaC"
+    file.seek(start)
     try:
-        opened = sf.SoundFile(file)
+        opened = sf.SoundFile(cast(BinaryIO, _Patient(file)))
     except (sf.LibsndfileError, TypeError) as error:  # TypeError: headerless raw, which must be described
+        if flac or getattr(error, "code", 1) not in _UNKNOWN_TO_SNDFILE:
+            raise _broken(name) from error
         raise AudioError(f"{name}: not an audio file that can be read here ({_plain(error)})") from error
     if opened.format == "FLAC" and opened.frames > _UNKNOWN_LENGTH:
         opened.close()
@@ -173,23 +182,49 @@ def _read_sndfile(file: BinaryIO, name: str, block_seconds: float) -> tuple[int,
         opened.close()
         file.seek(start)
         return _read_miniaudio(file, name, block_seconds, miniaudio.FileFormat.MP3)
-    frames = _block_frames(name, opened.samplerate, opened.channels, block_seconds)
+    rate, channels = opened.samplerate, opened.channels
+    frames = _block_frames(name, rate, channels, block_seconds)
+    # Of the formats here only FLAC's length is written by those who know it.
+    promised = opened.frames / rate if flac else 0.0
 
     def blocks() -> Iterator[Block]:
         done = 0
         with opened:
             while True:
+                # Behind the last frame may be a tag, on which a decoder would stumble.
+                n = max(min(frames, opened.frames - done), 0)
+                block = np.full((n, channels), np.nan, np.float32)
                 try:
-                    block = cast(Block, opened.read(frames, dtype="float32", always_2d=True))
+                    n = len(cast(Block, opened.read(dtype="float32", always_2d=True, out=block)))
+                    damage = None
                 except (sf.LibsndfileError, ValueError) as error:
-                    seconds = done / opened.samplerate
-                    raise AudioError(f"{name}: damaged after {seconds:.1f} s ({_plain(error)})") from error
-                if not len(block):
-                    return
-                done += len(block)
-                yield block
+                    # What was decoded before it is in the block; the position is lost.
+                    n, damage = int(np.isfinite(block[:, 0]).sum()), error
+                if n:
+                    done += n
+                    yield block[:n]
+                if damage is not None or not n:
+                    break
+            if damage is not None or done / rate < promised:
+                cut_short = not file.read(1)
+                raise _broken(name, done / rate, promised, cut_short) from damage
 
-    return opened.samplerate, blocks()
+    return rate, blocks()
+
+
+class _Patient:
+    """A file for libsndfile: a damaged header may send it anywhere, and its callbacks cannot raise."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with suppress(ValueError, OSError):
+            self._file.seek(offset, whence)
+        return self._file.tell()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class _Bytes(miniaudio.StreamableSource):
@@ -217,11 +252,14 @@ def _read_miniaudio(
     # Enough for the first frame, so that counting the frames of the whole file is spared.
     head = file.read(1 << 16)
     file.seek(start)
-    mp3 = kind is miniaudio.FileFormat.MP3
+    promised = 0.0
     try:
-        if mp3:
+        if kind is miniaudio.FileFormat.MP3:
             info = miniaudio.mp3_get_info(head)
             rate, channels = info.sample_rate, info.nchannels
+            available = file.seek(0, os.SEEK_END) - start
+            file.seek(start)
+            promised = _length_of_cut_mp3(head, available, rate)
         else:
             described = sf.info(io.BytesIO(head))
             rate, channels = described.samplerate, described.channels
@@ -232,7 +270,7 @@ def _read_miniaudio(
             source, kind, miniaudio.SampleFormat.FLOAT32, channels, rate, frames_to_read=frames
         )
     except (miniaudio.MiniaudioError, sf.LibsndfileError) as error:
-        raise AudioError(f"{name}: cannot be read as {kind.name.lower()} ({_plain(error)})") from error
+        raise _broken(name) from error
 
     def blocks() -> Iterator[Block]:
         # The stream has only a bare pointer to its source: collected too early, it ends the process.
@@ -244,9 +282,34 @@ def _read_miniaudio(
                 done += len(block)
                 yield block
         except miniaudio.MiniaudioError as error:
-            raise AudioError(f"{name}: damaged after {done / rate:.1f} s ({_plain(error)})") from error
+            raise _broken(name, done / rate) from error
+        if promised:
+            raise _broken(name, done / rate, promised, cut_short=True)
 
     return rate, blocks()
+
+
+def _length_of_cut_mp3(head: bytes, available: int, rate: int) -> float:
+    """Seconds that an MP3 had before its end was lost; 0 if nothing shows that it was.
+
+    Encoders name the bytes and frames of the whole in a first frame without sound ("Xing" or "Info"). One of
+    a live stream names none or too few, which says nothing.
+
+    Args:
+        head: the file's begin, the first frame included.
+        available: bytes of the file from the begin of `head` on.
+        rate: samples per second.
+    """
+    at = next((i for i in range(len(head) - 3) if head[i] == 0xFF and head[i + 1] & 0xE6 == 0xE2), 0)
+    frame = head[at : at + 4 + 32 + 16]
+    if len(frame) < 4:
+        return 0.0
+    mpeg1, mono = frame[1] & 0x18 == 0x18, frame[3] >> 6 == 3
+    tag = frame[4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17)) :]
+    if len(tag) < 16 or tag[:4] not in (b"Xing", b"Info") or tag[7] & 3 != 3:
+        return 0.0
+    n_frames, n_bytes = (int.from_bytes(tag[i : i + 4], "big") for i in (8, 12))
+    return n_frames * (1152 if mpeg1 else 576) / rate if available - at < n_bytes else 0.0
 
 
 def _read_media(file: BinaryIO, name: str, block_seconds: float) -> tuple[int, Iterator[Block]]:
@@ -293,7 +356,7 @@ def _frames_of(container: Any, stream: Any, name: str, broken: type[Exception]) 
             yield frame
             seconds += frame.samples / frame.sample_rate
     except (broken, ValueError) as error:
-        raise AudioError(f"{name}: damaged after {seconds:.1f} s ({_plain(error)})") from error
+        raise _broken(name, seconds) from error
 
 
 def _gathered(pieces: Iterator[Block], wanted: int) -> Iterator[Block]:
@@ -308,6 +371,16 @@ def _gathered(pieces: Iterator[Block], wanted: int) -> Iterator[Block]:
         length += len(piece)
     if held:
         yield np.concatenate(held)
+
+
+def _broken(name: str, read: float = 0.0, promised: float = 0.0, cut_short: bool = False) -> AudioError:
+    """What to say of a file of which `read` seconds could be read, of `promised` if that is known."""
+    if not read:
+        return AudioError(f"{name}: nothing of it can be read; the file seems damaged or cut short")
+    whole = f"{read:.2f} of {promised:.2f} s" if promised > read else f"the first {read:.2f} s"
+    return AudioError(
+        f"{name}: only {whole} could be read; the file seems {'cut short' if cut_short else 'damaged'}"
+    )
 
 
 def _plain(error: Exception) -> str:
