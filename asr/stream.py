@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..audio import Audio, Samples, Source, StreamResampler, open_audio
+from ..audio import Audio, Samples, Source, StreamResampler
 from ..errors import AudioError, CheckpointError, ConfigError
 from ..kernels.int8 import has_fast_int8
 from .batch import Batch
@@ -32,6 +33,7 @@ from .events import Event
 from .lanes import Lane
 from .model import RealtimeASR
 from .prefix import Prefixes
+from .recordings import blocks_of, refuse_single
 from .rut import RutRules
 from .saved import SavedSession, save_session
 from .tokenizer import Tekken
@@ -41,7 +43,6 @@ DEFAULT_MODEL = "asr-en"
 Weights = Literal["float32", "int8"]
 # Steps of one encoder call for recordings: a second spent on 4 s of audio at once, not on 50 single steps.
 _FILE_TOKENS = 64
-_BLOCK_SAMPLES = 10 * RATE
 
 
 class Session:
@@ -265,6 +266,7 @@ class ASR:
         audio: Audio | Source,
         delay_ms: int = 480,
         on_progress: Callable[[float], None] | None = None,
+        on_damage: Callable[[AudioError], None] | None = None,
     ) -> Transcript:
         """Text and words of a recording, in bounded memory; equal to what a live session gives.
 
@@ -272,6 +274,8 @@ class ASR:
             audio: a path, a binary file, or samples with their rate.
             delay_ms: what the model may hear beyond a word before it writes it.
             on_progress: called with the seconds of audio read so far.
+            on_damage: called with the error of a file that breaks off; the text is then that of what could be
+                read. Without it, and where nothing could be read, the error is raised.
 
         Raises:
             AudioError: it cannot be read, or is no recording: samples go in an `Audio`.
@@ -282,7 +286,12 @@ class ASR:
             if on_progress is not None:
                 on_progress(seconds)
 
-        return self.transcribe_many([audio], delay_ms, slots=1, on_progress=tell)[0]
+        def excuse(_: int, error: AudioError) -> None:
+            if on_damage is None:
+                raise error
+            on_damage(error)
+
+        return self.transcribe_many([audio], delay_ms, slots=1, on_progress=tell, on_damage=excuse)[0]
 
     def transcribe_many(
         self,
@@ -290,23 +299,26 @@ class ASR:
         delay_ms: int = 480,
         slots: int = 8,
         on_progress: Callable[[int, float], None] | None = None,
+        on_damage: Callable[[int, AudioError], None] | None = None,
     ) -> list[Transcript]:
         """Transcripts of many recordings, `slots` at a time; each equals that of the recording alone.
 
-        `on_progress` is called with the index of a recording and the seconds of it that were read.
+        `on_progress` is called with the index of a recording and the seconds of it that were read,
+        `on_damage` with the index and the error of one that breaks off, see `transcribe`.
 
         Raises:
             AudioError: the first recording that cannot be read.
             ConfigError: one recording instead of several, or a delay that the model cannot do.
         """
-        _refuse_single(recordings)
+        refuse_single(recordings)
         batch = self.batch(slots, scratch=0, max_tokens=_FILE_TOKENS)
         waiting = enumerate(recordings)
         done: dict[int, Transcript] = {}
         running: dict[int, tuple[Lane, Iterator[Samples]]] = {}
         while True:
             while batch.free and (item := next(waiting, None)) is not None:
-                running[item[0]] = batch.open(delay_ms), _blocks(item[1])
+                index, excuse = item[0], None if on_damage is None else partial(on_damage, item[0])
+                running[index] = batch.open(delay_ms), blocks_of(item[1], excuse)
             if not running:
                 return [done[index] for index in sorted(done)]
             for lane, blocks in running.values():
@@ -365,18 +377,3 @@ def find_model(name_or_path: str | Path) -> Path:
     raise CheckpointError(
         f"{name_or_path}: no such folder and no packaged model (packaged: {', '.join(known) or 'none'})"
     )
-
-
-def _refuse_single(recordings: object) -> None:
-    # A string is letters to a loop, a file its lines, and an array its numbers.
-    if isinstance(recordings, str | bytes | Path | Audio | np.ndarray) or hasattr(recordings, "read"):
-        kind = type(cast(object, recordings)).__name__
-        raise ConfigError(f"transcribe_many takes a list of recordings, got one {kind}; use [recording]")
-
-
-def _blocks(audio: Audio | Source) -> Iterator[Samples]:
-    """A recording at 16 kHz, block by block."""
-    if isinstance(audio, Audio):
-        samples = audio.resample(RATE).samples
-        return (samples[i : i + _BLOCK_SAMPLES] for i in range(0, len(samples), _BLOCK_SAMPLES))
-    return open_audio(audio, RATE)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..asr.events import Draft, Partial
 from ..asr.stream import ASR
 from ..audio import open_audio
+from ..errors import AudioError
 from .caption_line import CaptionLine
 
 if TYPE_CHECKING:
@@ -51,13 +52,17 @@ def listen(file: str | None, model: str, delay_ms: int, draft_ms: int | None = N
     try:
         session = asr.stream(delay_ms, draft_ms=draft_ms)
         line = CaptionLine(sys.stdout)
-        for block in blocks:
-            session.feed(block)
-            for event in session.poll():
-                if isinstance(event, Partial):
-                    line.add(event.text)
-                elif isinstance(event, Draft):
-                    line.draft(event.text)
+        try:
+            for block in blocks:
+                session.feed(block)
+                for event in session.poll():
+                    if isinstance(event, Partial):
+                        line.add(event.text)
+                    elif isinstance(event, Draft):
+                        line.draft(event.text)
+        except AudioError:  # a file that breaks off: what could be read is shown before that is said
+            line.finish(session.finish().text)
+            raise
         line.finish(session.finish().text)
     finally:
         signal.signal(signal.SIGINT, previous)

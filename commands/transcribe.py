@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,6 +20,8 @@ SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 
 def transcribe(files: Sequence[str], model: str, delay_ms: int, form: str, output: Path | None) -> int:
     """Transcribe each file and write it; a file that cannot be read does not stop the others.
+
+    Of a file that breaks off, what could be read is written; it counts as failed.
 
     Args:
         files: paths, or "-" for standard input.
@@ -45,26 +47,31 @@ def transcribe(files: Sequence[str], model: str, delay_ms: int, form: str, outpu
     asr = ASR.load(model)
     failed = 0
     for file in files:
+        damage: list[AudioError] = []
         try:
-            transcript = transcribe_file(asr, file, delay_ms)
+            transcript = transcribe_file(asr, file, delay_ms, damage.append)
         except AudioError as error:
+            damage.append(error)
+        else:
+            _write(file, transcript, form, output, several)
+        for error in damage:
             print(f"rillvox: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        _write(file, transcript, form, output, several)
+        failed += bool(damage)
     return failed
 
 
-def transcribe_file(asr: ASR, file: str, delay_ms: int) -> Transcript:
+def transcribe_file(
+    asr: ASR, file: str, delay_ms: int, on_damage: Callable[[AudioError], None] | None = None
+) -> Transcript:
     """One file, block by block, with its progress on stderr.
 
     Raises:
-        AudioError: the file cannot be read; see `open_audio`.
+        AudioError: the file cannot be read; see `ASR.transcribe`, also for `on_damage`.
     """
     source: str | BinaryIO = sys.stdin.buffer if file == "-" else file
     progress = Progress(file, sys.stderr)
     try:
-        return asr.transcribe(source, delay_ms, on_progress=progress.at)
+        return asr.transcribe(source, delay_ms, on_progress=progress.at, on_damage=on_damage)
     finally:
         progress.done()
 

@@ -18,7 +18,7 @@ import soundfile as sf
 import torch
 from tiny_listener import byte_tokenizer, random_listener, small_config
 
-from rillvox import ASR
+from rillvox import ASR, AudioError
 from rillvox.cli import main
 from rillvox.commands.listen import paced
 
@@ -179,6 +179,59 @@ def test_a_bad_file_does_not_stop_the_others(
     assert out == f"{clip}: {asr.transcribe(clip).text}\n"
     assert err.startswith(f"rillvox: {bad}: not an audio file")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["FLAC", "MP3"])
+def test_what_can_be_read_of_a_file_cut_short_is_written(
+    form: str, cli: Cli, asr: ASR, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.random.default_rng(3).normal(0, 0.1, 5 * 16000)
+    whole, cut = tmp_path / f"whole.{form.lower()}", tmp_path / f"cut.{form.lower()}"
+    sf.write(whole, x, 16000, format=form)
+    data = whole.read_bytes()
+    cut.write_bytes(data[: len(data) * 7 // 10])
+    heard: list[float] = []
+    told: list[AudioError] = []
+    text = asr.transcribe(cut, on_progress=heard.append, on_damage=told.append).text
+    assert 3.0 < heard[-1] < 3.6
+    assert asr.transcribe(whole).text.startswith(text[:-20])
+    assert len(text) > 20
+    for output in (None, tmp_path / "out.txt"):
+        words = [str(cut)] if output is None else [str(cut), "--output", str(output)]
+        assert cli("transcribe", *words) == 2
+        out, err = capsys.readouterr()
+        assert (out if output is None else output.read_text()) == text + "\n"
+        assert err == f"rillvox: {told[0]}\n"
+        assert err.startswith(f"rillvox: {cut}: only {heard[-1]:.2f} of 5.")
+        assert err.endswith("s could be read; the file seems cut short\n")
+    with pytest.raises(AudioError, match="seems cut short"):
+        asr.transcribe(cut)
+
+
+def test_listening_to_a_file_cut_short_shows_its_words_and_fails(
+    cli: Cli, asr: ASR, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = io.BytesIO()
+    sf.write(file, np.random.default_rng(3).normal(0, 0.1, 16000), 16000, format="FLAC")
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(file.getvalue()[: len(file.getvalue()) * 7 // 10])
+    assert cli("listen", str(cut)) == 2
+    out, err = capsys.readouterr()
+    assert out.split() == asr.transcribe(cut, on_damage=lambda _: None).text.split()
+    assert "seems cut short" in err
+
+
+def test_a_file_of_which_nothing_can_be_read_gives_no_text(
+    cli: Cli, asr: ASR, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut.flac"
+    sf.write(cut, np.zeros(16000), 16000)
+    cut.write_bytes(cut.read_bytes()[:60])
+    assert cli("transcribe", str(cut)) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"rillvox: {cut}: nothing of it can be read; the file seems damaged or cut short\n",
+    )
 
 
 def test_standard_input_is_a_file(

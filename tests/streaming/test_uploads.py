@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2 as httpx
 import pytest
+import soundfile as sf
 from fastapi import Request
 from serving.clients import post, speech, text_of, vllm_text, wav
 from serving.live import Live, serving
@@ -40,6 +43,28 @@ async def test_a_file_streams_its_text(live: Live) -> None:
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert events[-1]["type"] == "transcript.text.done"
     assert "".join(e["delta"] for e in events[:-1]) == events[-1]["text"] == text_of(speech(0.5))
+
+
+def cut_short(form: str) -> bytes:
+    file = io.BytesIO()
+    sf.write(file, speech(5.0), 16000, format=form)
+    return file.getvalue()[: len(file.getvalue()) * 7 // 10]
+
+
+@pytest.mark.parametrize("form", ["FLAC", "MP3"])
+async def test_an_upload_cut_short_says_how_much_could_be_read(live: Live, form: str) -> None:
+    answer = await post(live, cut_short(form))
+    assert answer.status_code == 415
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_media", "file")
+    told = re.fullmatch(
+        r".*: only (3\.\d\d) of 5\.\d\d s could be read; the file seems cut short", error["message"]
+    )
+    assert told, error["message"]
+    answer = await post(live, cut_short(form), stream="true")
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    # Whether some text or the end of the file comes first is a race.
+    assert (events or [answer.json()])[-1]["error"] == error
 
 
 HUGE = bytes(3 << 20)
