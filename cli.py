@@ -55,6 +55,14 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _kept(path: Path | None) -> Path | None:
+    if path is not None:
+        from .commands.outputs import check_output
+
+        check_output(path)
+    return path
+
+
 @app.callback()
 def root(
     version: Annotated[
@@ -207,7 +215,9 @@ def evaluate_asr(
     manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],
     model: Model = "asr-en",
     delay_ms: Annotated[list[int] | None, typer.Option(help="A delay to measure; may be repeated.")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the whole report here.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", callback=_kept, help="Write the whole report here.")
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print every reference and what was heard.")] = False,
     limit: Annotated[int | None, typer.Option(help="Only so many clips, spread over the list.")] = None,
     slots: Annotated[int, typer.Option(help="Clips heard at once.")] = 1,
@@ -238,7 +248,10 @@ def evaluate_asr(
     )
 
 
-Output = Annotated[Path | None, typer.Option("--json", help="Also write the table to this file as JSON.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--json", callback=_kept, help="Also write the table to this file as JSON."),
+]
 
 
 @bench.command("gateway")

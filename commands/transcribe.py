@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..asr.stream import ASR
 from ..errors import AudioError, ConfigError
+from .outputs import check_output
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def transcribe(files: Sequence[str], model: str, delay_ms: int, form: str, outpu
         raise ConfigError(
             f"captions of several files would run together: name a folder with --output for {form}"
         )
+    if output is not None:
+        _check_output(output, several)
     if several and output is not None:
-        output.mkdir(parents=True, exist_ok=True)
         _refuse_clashes(files)
     asr = ASR.load(model)
     failed = 0
@@ -74,6 +76,18 @@ def transcribe_file(
         return asr.transcribe(source, delay_ms, on_progress=progress.at, on_damage=on_damage)
     finally:
         progress.done()
+
+
+def _check_output(output: Path, several: bool) -> None:
+    """Before the work: whether its result can be kept. Makes the folder for several files."""
+    if several:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ConfigError(f"--output {output} cannot be made a folder: {reason}") from error
+    if not output.is_dir():
+        check_output(output)
 
 
 def _refuse_clashes(files: Sequence[str]) -> None:

@@ -234,6 +234,34 @@ def test_a_file_of_which_nothing_can_be_read_gives_no_text(
     )
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    cli: Cli, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(ASR, "load", load)
+    missing = tmp_path / "no" / "folder" / "out.txt"
+    no_folder = f"{missing} cannot be written: there is no folder {missing.parent}"
+    (tmp_path / "taken").write_text("")
+    (tmp_path / "manifest.jsonl").write_text("")
+    refusals = {
+        ("transcribe", str(clip), "--output", str(missing)): no_folder,
+        ("transcribe", str(clip), str(clip), "--output", str(tmp_path / "taken")): "cannot be made a folder",
+        ("eval", "asr", str(tmp_path), "--json", str(missing)): no_folder,
+        ("eval", "asr", str(tmp_path), "--json", str(tmp_path)): "is a folder; name a file",
+        ("bench", "memory", "--json", str(missing)): no_folder,
+        ("bench", "step", "--json", str(missing)): no_folder,
+    }
+    for words, told in refusals.items():
+        assert cli(*words) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert told in err
+        assert err.count("\n") == 1
+    assert not missing.parent.exists()
+
+
 def test_standard_input_is_a_file(
     cli: Cli, asr: ASR, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
