@@ -54,10 +54,12 @@ class Transcriptions:
         form = await read_upload(request, self._settings)
         try:
             upload = form.get("file")
-            has_file = isinstance(upload, UploadFile) and bool(upload.size)
+            has_file = isinstance(upload, UploadFile)
+            if has_file and not upload.size:
+                raise bad_request("the file is empty: it has no bytes", "file", "empty_file")
             fields = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
             asked = read_form(fields, has_file, self._names)
-            assert isinstance(upload, UploadFile)  # read_form refuses a form without
+            assert has_file  # read_form refuses a form without
             order = OpenStream(random_id("file"), _delay(form), asked.language)
             blocks = await asyncio.to_thread(open_audio, upload.file, RATE, _BLOCK_SECONDS)
             events = self._events(order, blocks)

@@ -62,7 +62,7 @@ class Body:
 
 
 def read_form(fields: Iterable[tuple[str, str]], has_file: bool, names: ModelNames) -> TranscriptionRequest:
-    """Check the text fields of a multipart form; `has_file`: whether it has a part `file` with audio.
+    """Check the text fields of a multipart form; `has_file`: whether it has a part `file`.
 
     Raises:
         HttpError: 400 for a wrong field, 404 for an unknown model; `param` names the field.

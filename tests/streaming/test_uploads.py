@@ -70,7 +70,7 @@ async def test_an_upload_cut_short_says_how_much_could_be_read(live: Live, form:
 HUGE = bytes(3 << 20)
 UPLOADS: list[tuple[str, bytes | None, dict[str, str], int, str | None]] = [
     ("nothing", None, {}, 400, None),
-    ("empty", b"", {}, 400, None),
+    ("empty", b"", {}, 400, "empty_file"),
     ("garbage", bytes(range(256)) * 50, {}, 415, "unsupported_media"),
     ("header only", wav(speech(0))[:44], {}, 415, "unsupported_media"),
     ("text", b"hello, this is no audio at all, is it?" * 10, {}, 415, "unsupported_media"),
@@ -101,6 +101,15 @@ async def test_bad_uploads_are_refused_in_the_shape_of_openai(
     assert set(error) == {"message", "type", "param", "code"}
     assert code is None or error["code"] == code
     assert await neighbour == text_of(speech(0.5, 9))
+
+
+async def test_an_empty_file_is_not_called_missing(live: Live) -> None:
+    told = {what: (await post(live, file)).json()["error"] for what, file in (("no", None), ("empty", b""))}
+    assert (told["no"]["message"], told["no"]["param"]) == ("Missing required part: file", "file")
+    assert (told["empty"]["message"], told["empty"]["param"]) == (
+        "the file is empty: it has no bytes",
+        "file",
+    )
 
 
 async def test_the_size_is_counted_while_reading() -> None:
