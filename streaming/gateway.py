@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import RillvoxError
 from .dialects.choose import Handshake, Service, choose
-from .dialects.http_errors import not_found
+from .dialects.http_errors import not_found, upgrade_required
 from .dialects.names import ModelNames
 from .engine import Engine, Health
 from .front import Front
@@ -30,6 +30,15 @@ from .settings import GatewaySettings
 from .sockets import Connection
 from .telemetry import LOGGER, Telemetry
 from .transcriptions import Transcriptions
+
+ENDPOINTS = {
+    "/v1/realtime": "websocket: live transcription for OpenAI and vLLM clients",
+    "/v1/audio/transcriptions": "POST: the text of a file",
+    "/v1/models": "GET: the models served",
+    "/readyz": "GET: whether new sessions are welcome",
+    "/livez": "GET: whether the server runs",
+    "/metrics": "GET: counters for Prometheus",
+}
 
 
 class Gateway:
@@ -61,7 +70,10 @@ class Gateway:
     def _app(self) -> FastAPI:
         app = FastAPI(title="rillvox", openapi_url=None, docs_url=None, redoc_url=None)
         install(app)
+        for path in ("/", "/v1"):
+            app.add_api_route(path, self.index, methods=["GET"])
         app.add_api_websocket_route("/v1/realtime", self.realtime)
+        app.add_api_route("/v1/realtime", self.plain_realtime, methods=["GET"])
         app.add_api_route("/v1/audio/transcriptions", self.transcriptions, methods=["POST"])
         app.add_api_route("/v1/audio/translations", self.translations, methods=["POST"])
         app.add_api_route("/v1/models", self.models, methods=["GET"])
@@ -106,7 +118,17 @@ class Gateway:
                 self.telemetry.add("rillvox_admission_rejected_total", reason=error.code)
             await socket.send_denial_response(refusal(error))
 
+    async def plain_realtime(self) -> Response:
+        """A browser or a client that forgot to upgrade."""
+        raise upgrade_required(
+            "this is a websocket: connect to it with ws:// or wss://, not with a plain GET"
+        )
+
     # ---- HTTP ------------------------------------------------------------------------------
+
+    async def index(self) -> dict[str, Any]:
+        """What there is, for whoever opens the bare address."""
+        return {"service": "rillvox", "model": self.settings.model, "endpoints": ENDPOINTS}
 
     async def transcriptions(self, request: Request) -> Response:
         """A file's text."""

@@ -39,7 +39,7 @@ def http_error(error: Exception) -> HttpError:
             first = error.errors()[0] if error.errors() else {"msg": "the request is not valid", "loc": ()}
             return bad_request(str(first["msg"]), ".".join(str(part) for part in first["loc"][1:]) or None)
         case HTTPException(status_code=404):
-            return not_found("there is nothing at this path")
+            return not_found("there is nothing at this path; GET / names what there is")
         case HTTPException():
             return HttpError(error.status_code, str(error.detail), headers=dict(error.headers or {}))
         case _:

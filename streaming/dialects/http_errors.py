@@ -53,6 +53,11 @@ def unauthorized(message: str) -> HttpError:
     return HttpError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
+def upgrade_required(message: str) -> HttpError:
+    """426: a plain request where a websocket is."""
+    return HttpError(426, message, code="upgrade_required", headers={"upgrade": "websocket"})
+
+
 def too_large(limit_bytes: int) -> HttpError:
     """413: the upload is over the limit."""
     return HttpError(

@@ -125,6 +125,33 @@ async def test_models_health_and_unknown_paths(live: Live) -> None:
         assert "rillvox_slots_in_use 0" in (await http.get("/metrics")).text
 
 
+async def test_the_bare_address_names_what_there_is(live: Live) -> None:
+    async with httpx.AsyncClient(base_url=live.http) as http:
+        for path in ("/", "/v1", "/openai/"):
+            answer = await http.get(path)
+            assert answer.status_code == 200
+            endpoints = answer.json()["endpoints"]
+            assert answer.json()["model"] == "asr-en"
+        assert {"/v1/realtime", "/v1/audio/transcriptions", "/v1/models"} <= set(endpoints)
+        for path, what in endpoints.items():
+            method = what.split(":")[0].replace("websocket", "GET")
+            assert (await http.request(method, path)).status_code != 404
+        assert "GET /" in (await http.get("/v1/nothing")).json()["error"]["message"]
+
+
+async def test_a_plain_request_for_the_websocket_is_told_to_upgrade(live: Live) -> None:
+    async with httpx.AsyncClient(base_url=live.http) as http:
+        for path in ("/v1/realtime", "/realtime", "/vllm/v1/realtime?intent=transcription"):
+            answer = await http.get(path)
+            assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+            error = answer.json()["error"]
+            assert set(error) == {"message", "type", "param", "code"}
+            assert (error["type"], error["code"]) == ("invalid_request_error", "upgrade_required")
+            assert "ws://" in error["message"]
+    async with live.realtime() as ws:  # and the websocket is still there
+        assert (await hear(ws))["type"] == "session.created"
+
+
 async def test_a_slow_request_head_is_cut_off(parrot: Parrot) -> None:
     with serving(lambda: parrot, head_deadline=0.3) as live:
 
