@@ -131,8 +131,8 @@ class Batch:
             check_delay(draft_ms, "draft_ms")
             draft, block = self.model.config.split_delay(draft_ms)
             # One encoder pass serves both, with the block of the faster one.
-            delay = (delay_ms - block_extra_ms(block)) // FRAME_MS
-            if draft >= delay or delay > MAX_DELAY_TOKENS:
+            delay = self._behind_draft(delay_ms, block)
+            if draft >= delay:
                 raise ConfigError(f"draft_ms must be shorter than delay_ms, got {draft_ms} and {delay_ms}")
         lane = self.seat(delay, draft, block, keep=keep)
         self._attach(lane)
@@ -212,8 +212,8 @@ class Batch:
         delay, block = self.model.config.split_delay(delay_ms)
         if lane.draft is not None:
             block = lane.ear.block
-            delay = (delay_ms - block_extra_ms(block)) // FRAME_MS
-            if not lane.draft.delay_tokens < delay <= MAX_DELAY_TOKENS:
+            delay = self._behind_draft(delay_ms, block)
+            if not lane.draft.delay_tokens < delay:
                 raise ConfigError(f"delay_ms must be longer than the draft's, got {delay_ms}")
         if lane.ear.finished or lane.closed:
             return
@@ -248,6 +248,11 @@ class Batch:
         return copy
 
     # Inside.
+
+    def _behind_draft(self, delay_ms: int, block: int) -> int:
+        """D of a lane that reads the ear of a draft, 0 if the draft's block alone takes longer."""
+        tokens = (delay_ms - block_extra_ms(block)) // FRAME_MS
+        return max(min(tokens, self.model.config.most_delay_tokens), 0)
 
     def _add(self, ear: Ear, slot: int, delay: int, block: int, keep: bool, scratch: bool = False) -> Lane:
         lane = Lane(

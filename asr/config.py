@@ -8,7 +8,7 @@ from typing import Literal
 from ..errors import ConfigError
 from ..kernels.transformer import TransformerConfig
 from .delays import ENCODER_PER_STEP as FRAMES_PER_TOKEN
-from .delays import delay_tokens
+from .delays import MAX_DELAY_TOKENS, delay_tokens
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class ASRConfig:
     left_pad_tokens: int = 32
     buffer_tokens: int = 10
     block_delays_ms: tuple[int, ...] = (0,)  # from which delay on each of `encoder.blocks` is used
+    # D is at most this, and what is left of a longer delay goes unused: a small decoder does not gain by
+    # waiting with what it has understood, only by larger blocks.
+    most_delay_tokens: int = MAX_DELAY_TOKENS
     name: str = "asr"
     # Reference packages compute the delay embedding in the model's dtype; which one training used
     # is not published. In bfloat16 it is off by up to 0.111 at delay 30.
@@ -64,6 +67,10 @@ class ASRConfig:
             raise ConfigError("decoder.ada_dim must be at least 1: the delay conditions the decoder")
         if len(self.block_delays_ms) != len(self.encoder.blocks):
             raise ConfigError("block_delays_ms needs one entry for each of encoder.blocks")
+        if not 1 <= self.most_delay_tokens <= MAX_DELAY_TOKENS:
+            raise ConfigError(
+                f"most_delay_tokens must be 1 to {MAX_DELAY_TOKENS}, got {self.most_delay_tokens}"
+            )
 
     @property
     def dim(self) -> int:
@@ -71,7 +78,7 @@ class ASRConfig:
         return self.decoder.dim
 
     def split_delay(self, delay_ms: int) -> tuple[int, int]:
-        """(delay tokens D, encoder block) whose sum is the delay that the user waits for.
+        """(delay tokens D, encoder block) whose sum is what the user waits for, at most `delay_ms`.
 
         Raises:
             ConfigError: not a multiple of 80 ms, or outside what the model can do.
@@ -81,7 +88,11 @@ class ASRConfig:
             if delay_ms >= begin:
                 block = candidate
         # To the clock a strictly causal encoder is one of block 4: a step brings four frames anyway.
-        return delay_tokens(delay_ms, max(block, FRAMES_PER_TOKEN)), block
+        return self.tokens_with(delay_ms, block), block
+
+    def tokens_with(self, delay_ms: int, block: int) -> int:
+        """D for a delay when the encoder's block is given; errors as in `split_delay`."""
+        return min(delay_tokens(delay_ms, max(block, FRAMES_PER_TOKEN)), self.most_delay_tokens)
 
 
 def voxtral_realtime_4b() -> ASRConfig:
@@ -138,7 +149,8 @@ def small_english(vocab_size: int) -> ASRConfig:
         decoder,
         vocab_size=vocab_size,
         adapter_dim=640,
-        block_delays_ms=(0, 160, 320, 880, 1600),
+        block_delays_ms=(0, 160, 320, 800, 1440),
+        most_delay_tokens=3,
         name="asr-en",
         cpu_weights="int8",
     )

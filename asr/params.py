@@ -4,8 +4,8 @@ Keys are those of the released Voxtral Realtime files. What those files never sa
 its own that is written only where it differs from them, so the small default model uses the
 same file and the same reader:
 
-- top level: `name`, `adapter_dim`, `buffer_tokens`, `block_delays_ms`, `time_embedding_dtype`,
-  `cpu_weights`;
+- top level: `name`, `adapter_dim`, `buffer_tokens`, `block_delays_ms`, `most_delay_tokens`,
+  `time_embedding_dtype`, `cpu_weights`;
 - either stack: `norm_type` "rms_norm" | "layer_norm", `ffn_type` "swiglu" | "gelu", `pos_embed`
   "rope" | "alibi" | "none" (encoder also "sinusoid"), `biases` (linears that have one),
   `attention_block`;
@@ -27,6 +27,7 @@ from typing import Literal, cast
 from ..errors import CheckpointError, ConfigError
 from ..kernels.transformer import TransformerConfig
 from .config import FRAMES_PER_TOKEN, ASRConfig, AudioEncoderConfig
+from .delays import MAX_DELAY_TOKENS
 
 # `use_biases` of the released encoder is true, and still wk, w1 and w3 have none.
 RELEASED_BIASES = ("wq", "wv", "wo", "w2")
@@ -173,6 +174,7 @@ def load_config(params: Mapping[str, object], *, left_pad_tokens: int = 32, name
             left_pad_tokens=left_pad_tokens,
             buffer_tokens=top.integer("buffer_tokens", 10, minimum=0),
             block_delays_ms=_integers(top, "block_delays_ms", (0,) * len(blocks)),
+            most_delay_tokens=top.integer("most_delay_tokens", MAX_DELAY_TOKENS),
             name=_name(top, name),
             time_embedding_dtype=_time_dtype(top),
             cpu_weights=_cpu_weights(top),
@@ -259,6 +261,7 @@ def params_from_config(config: ASRConfig) -> dict[str, object]:
     _unless(params, "adapter_dim", config.adapter_dim, None)
     _unless(params, "buffer_tokens", config.buffer_tokens, 10)
     _unless(params, "block_delays_ms", list(config.block_delays_ms), [0] * len(encoder.blocks))
+    _unless(params, "most_delay_tokens", config.most_delay_tokens, MAX_DELAY_TOKENS)
     _unless(params, "time_embedding_dtype", config.time_embedding_dtype, "float32")
     _unless(params, "cpu_weights", config.cpu_weights, "float32")
     _refuse_lossy(config, load_config(params, left_pad_tokens=config.left_pad_tokens))

@@ -20,9 +20,9 @@ from .tasks import AudioBatch
 from .tokenizer import Tekken
 
 MAIN_DELAY = 3  # tokens; 480 ms with block 16
-OTHER_DELAYS = (1, 1, 2, 2, 4, 5, 5, 6, 8, 10, 12, 15, 15, 20, 30)  # the likely ones more than once
+OTHER_DELAYS = (1, 2)
 OTHERS_FROM = 0.2  # of the run; a decoder learns where to look at one delay first
-OTHERS_SHARE = 0.35
+OTHERS_SHARE = 0.3
 # How often a clip of a corpus is drawn beside one of the others: texts that are prompts with words
 # missing, and telephone prompts.
 SHARES = {"speechocean762": 0.5, "asterisk_allison": 0.3}

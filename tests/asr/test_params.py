@@ -129,6 +129,7 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...], object, str]] = [
     (NATIVE, ("block_delays_ms",), [0.5], "block_delays_ms must be a list of whole numbers"),
     (NATIVE, ("buffer_tokens",), -1, "buffer_tokens must be at least 0"),
     (NATIVE, ("time_embedding_dtype",), "float16", "time_embedding_dtype must be one of float32, bfloat16"),
+    (NATIVE, ("most_delay_tokens",), 31, "most_delay_tokens must be 1 to 30, got 31"),
     (NATIVE, ("cpu_weights",), "int4", "cpu_weights must be one of float32, int8"),
     (NATIVE, ("multimodal",), [], "multimodal must be an object"),
     (NATIVE, (*ENCODER, "head_dim"), 15, "head_dim must be even for rope"),

@@ -59,6 +59,7 @@ def small() -> Tiny:
     decoder = replace(config.decoder, dim=32, n_layers=2, n_heads=2, head_dim=16, hidden_dim=64, ada_dim=8)
     encoder = replace(config.encoder, stack=stack, blocks=(4, 8, 16))
     config = replace(config, encoder=encoder, decoder=decoder, adapter_dim=40, block_delays_ms=(0, 160, 320))
+    config = replace(config, most_delay_tokens=30)
     pieces = (b" a", b" the", b" of", b"lo", b"ing", b" \xe2\x82", b" I", b" we", b" so", b"er")
     # In float: int8 has laws of its own (tests/asr/test_packed.py), and turns near-ties of random weights.
     config = replace(config, cpu_weights="float32")
