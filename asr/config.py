@@ -140,7 +140,7 @@ def small_english(vocab_size: int) -> ASRConfig:
         n_heads=5,
         head_dim=64,
         hidden_dim=864,
-        window=250,
+        window=128,  # 10 s: no longer than the rows it learns from
         rope_theta=1e4,
         ada_dim=32,
     )
