@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..errors import TextError
+from ..errors import ConfigError, TextError
 from ..training.manifests import Clip, Manifest, write_json
 from ..training.noises import Noises
 from ..training.normalize import normalize
-from .conditions import ClipList, quiet_streams, under, with_times
+from .conditions import CONDITIONS, ClipList, quiet_streams, under, with_times
 from .delays import RATE
 from .emission import word_times
 from .hearing import FAILURES, Hearing, Listener, Samples, Slots, Voice, listen, listen_many
@@ -184,6 +184,13 @@ def main_asr(
     """
     from .stream import ASR
 
+    if slots < 1 or quiet_minutes < 0:
+        raise ConfigError(
+            f"slots must be at least 1 and quiet_minutes not below 0, got {slots} and {quiet_minutes}"
+        )
+    for condition in conditions:
+        if condition not in CONDITIONS:
+            raise ConfigError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
     asr = ASR.load(model)
     chosen = thinned(Manifest(manifest, rate=RATE), limit)
     if times is not None:

@@ -73,6 +73,7 @@ def save_session(batch: Batch, lane: Lane, path: str | Path) -> None:
         "ear": ear.state(),
         "lanes": {role: reader.state() for role, reader in lanes.items()},
         "events": [_row(event) for event in events],
+        "digest": _digest(tensors),
     }
     path = Path(path)
     if not path.parent.is_dir():
@@ -115,6 +116,8 @@ class SavedSession:
             raise CheckpointError(f"{self.path}: the header is damaged: {error!r}") from error
         if version != _VERSION:
             raise CheckpointError(f"{self.path}: saved in version {version}, this is version {_VERSION}")
+        if self.document.get("digest") != _digest(self.tensors):
+            raise CheckpointError(f"{self.path}: damaged: its tensors are not those that were saved")
 
     def resume(self, batch: Batch) -> Lane:
         """Take a slot of a batch and go on there.
@@ -169,6 +172,15 @@ class SavedSession:
             for name, tensor in self.tensors.items()
             if name.startswith(prefix)
         }
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of names and bytes: a flipped bit in a state changes words, and no other check would see it."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.asarray(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8)).tobytes())
+    return digest.hexdigest()
 
 
 def fingerprint(model: RealtimeASR, tokenizer: Tekken) -> str:

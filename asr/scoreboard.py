@@ -30,7 +30,7 @@ def scoreboard(report: Mapping[str, Any], show: bool = False) -> str:
             lines += _hypotheses(row["clips"])
     for quiet in report.get("quiet", ()):
         lines.append(
-            f"\n{quiet['minutes']:.0f} minutes of {quiet['stream']}: {quiet['words']} words, "
+            f"\n{quiet['minutes']:.1f} minutes of {quiet['stream']}: {quiet['words']} words, "
             f"{quiet['per_minute']:.2f} a minute"
         )
     return "\n".join(lines) + "\n"
@@ -88,7 +88,7 @@ def _speed(row: Mapping[str, Any]) -> list[str]:
                 f"  emission delay, {name}: median {emission[f'{name}_median_ms']:.0f} ms, "
                 f"90 % within {emission[f'{name}_p90_ms']:.0f} ms"
             )
-    lines.append(f"  words never emitted: {100 * emission['never']:.1f} %")
+    lines.append(f"  words not heard right, so without a delay: {100 * emission['never']:.1f} %")
     return lines
 
 

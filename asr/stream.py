@@ -352,7 +352,7 @@ def choose_weights(model: RealtimeASR, wanted: str | None, plain: bool = True) -
         asked = plain and device == "cpu" and model.config.cpu_weights == "int8"
         wanted = "int8" if asked and has_fast_int8() else "float32"
     if wanted not in ("float32", "int8"):
-        raise ConfigError(f"weights must be float32 or int8, got {wanted!r}")
+        raise ConfigError(f"weights (or RILLVOX_WEIGHTS) must be float32 or int8, got {wanted!r}")
     if wanted == "float32":
         return "float32"
     if device != "cpu" or model.decoder.tok_embeddings.weight.dtype != torch.float32:

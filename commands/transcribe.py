@@ -43,6 +43,9 @@ def transcribe(files: Sequence[str], model: str, delay_ms: int, form: str, outpu
             f"captions of several files would run together: name a folder with --output for {form}"
         )
     if output is not None:
+        for file in files:
+            if file != "-" and output.exists() and Path(file).exists() and output.samefile(file):
+                raise ConfigError(f"--output {output} is the recording itself; name another file")
         _check_output(output, several)
     if several and output is not None:
         _refuse_clashes(files)

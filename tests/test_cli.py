@@ -248,6 +248,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     refusals = {
         ("transcribe", str(clip), "--output", str(missing)): no_folder,
         ("transcribe", str(clip), str(clip), "--output", str(tmp_path / "taken")): "cannot be made a folder",
+        ("transcribe", str(clip), "--output", str(clip)): "is the recording itself; name another file",
         ("eval", "asr", str(tmp_path), "--json", str(missing)): no_folder,
         ("eval", "asr", str(tmp_path), "--json", str(tmp_path)): "is a folder; name a file",
         ("bench", "memory", "--json", str(missing)): no_folder,

@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 
 from rillvox.asr.conditions import GAP_SECONDS, quiet_streams, under, with_times
-from rillvox.asr.evaluate import evaluate
+from rillvox.asr.evaluate import evaluate, main_asr
 from rillvox.asr.events import Event, Partial
 from rillvox.asr.hearing import Hearing
 from rillvox.asr.scoreboard import scoreboard
@@ -157,7 +157,7 @@ class Chatty:
 def test_words_invented_when_nobody_speaks_are_counted(manifest: Manifest) -> None:
     report = evaluate(Chatty(), manifest, quiet_minutes=0.5)
     assert [(row["stream"], row["per_minute"]) for row in report["quiet"]] == [("silence", 60), ("noise", 60)]
-    assert "0 minutes of noise: 30 words, 60.00 a minute" in scoreboard(report)
+    assert "0.5 minutes of noise: 30 words, 60.00 a minute" in scoreboard(report)
     assert evaluate(Chatty(), manifest)["quiet"] == []
 
 
@@ -181,3 +181,9 @@ def test_every_condition_is_a_row_and_a_peer_is_paired_with_the_first(manifest: 
     assert clean["low"] < 0 < clean["high"]
     assert rows[3]["behind"]["long-form"]["difference"] == pytest.approx(-2 / 3)
     assert rows[0]["speakers"] == {"b": 1.0, "a": 0.5}
+
+
+@pytest.mark.parametrize("wrong", [{"slots": 0}, {"quiet_minutes": -1.0}, {"conditions": ("loud",)}])
+def test_settings_that_cannot_be_are_refused_before_a_model_is_loaded(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        main_asr("no list", "no model", **wrong)

@@ -170,7 +170,7 @@ def _asking(kind: Any) -> Any:
 def test_weights_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rillvox.asr.stream.has_fast_int8", lambda: False)
     assert choose_weights(small().model, None) == "float32"
-    with pytest.raises(ConfigError, match="weights must be float32 or int8, got 'int4'"):
+    with pytest.raises(ConfigError, match="must be float32 or int8, got 'int4'"):
         choose_weights(small().model, "int4")
     double = copy.deepcopy(small().model).to(torch.bfloat16)
     with pytest.raises(ConfigError, match="int8 weights need device='cpu'"):

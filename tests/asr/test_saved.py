@@ -12,6 +12,7 @@ from laws.listening import Tiny, batch, expected, golden, small, tensors, watch,
 from safetensors.torch import load_file, save_file
 
 from rillvox import CapacityError, CheckpointError, ConfigError
+from rillvox.asr import saved as saving
 from rillvox.asr.events import Mark, Partial
 from rillvox.asr.model import RealtimeASR
 from rillvox.asr.saved import SavedSession, fingerprint, save_session
@@ -186,13 +187,26 @@ def test_damaged_numbers_never_reach_the_model(tmp_path: Path, changes: dict) ->
     assert room.free == 1
 
 
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.99])
+def test_a_single_flipped_bit_is_seen(tmp_path: Path, place: float) -> None:
+    path = tmp_path / "a"
+    saved(path)
+    raw = bytearray(path.read_bytes())
+    raw[int(place * len(raw))] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(CheckpointError, match="damaged: its tensors are not those that were saved"):
+        SavedSession(path)
+
+
 def test_damaged_tensors_never_reach_the_model(tmp_path: Path) -> None:
     path = tmp_path / "a"
     saved(path)
     document = SavedSession(path).document
     held = load_file(path)
     for name, tensor in (("waiting", torch.full((5,), torch.nan)), ("ring", torch.zeros(3, 3))):
-        save_file({**held, name: tensor}, path, {"rillvox_session": json.dumps(document)})
+        wrong = {**held, name: tensor}
+        document["digest"] = saving._digest(wrong)  # a file made wrong, not one that fell ill
+        save_file(wrong, path, {"rillvox_session": json.dumps(document)})
         with pytest.raises(CheckpointError, match="damaged"):
             SavedSession(path).resume(batch(small()))
     name = next(name for name in held if name.startswith("lane."))
