@@ -33,6 +33,7 @@ def fits_one_call(stack: Transformer) -> bool:
         and config.layer_scale is None
         and config.final_norm
         and config.dim % 4 == 0
+        and config.head_dim % 4 == 0  # `dense` gives outputs in fours, unchecked
         and config.hidden_dim % 2 == 0
     )
     return plain and find_spec("numba") is not None
@@ -74,12 +75,12 @@ class FusedStack:
         positions = take(counter, rows)
         cos, sin = rope_angles(positions, self.frequencies)
         scales = torch.stack([take(scale, rows)[:, 0] for scale in ada], dim=1)
-        y = take(x[:, 0], rows).clone(memory_format=torch.contiguous_format)
+        y = _array(take(x[:, 0], rows).clone())
         rings = [subtree(state, f"layers_{i}") for i in range(config.n_layers)]
         span = config.span
         assert span is not None
         decode(
-            _array(y),
+            y,
             np.arange(slots) if rows is None else rows.numpy(),
             positions.numpy(),
             cos.numpy(),
@@ -97,7 +98,7 @@ class FusedStack:
             config.n_heads,
         )
         put(counter, rows, positions + 1)
-        return spread(y.unsqueeze(1), rows, slots)
+        return spread(torch.from_numpy(y).to(x.dtype).unsqueeze(1), rows, slots)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _rounded(weights: Sequence[Tensor]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

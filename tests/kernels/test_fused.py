@@ -127,6 +127,7 @@ def test_nobody_active_is_nothing_done_and_two_positions_are_refused() -> None:
         {"qk_norm_eps": 1e-6},
         {"layer_scale": 0.1},
         {"query_scale_beta": 0.1},
+        {"head_dim": 6},
     ],
 )
 def test_other_habits_are_left_to_the_stack(habit: dict[str, object]) -> None:
