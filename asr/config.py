@@ -88,11 +88,8 @@ class ASRConfig:
             if delay_ms >= begin:
                 block = candidate
         # To the clock a strictly causal encoder is one of block 4: a step brings four frames anyway.
-        return self.tokens_with(delay_ms, block), block
-
-    def tokens_with(self, delay_ms: int, block: int) -> int:
-        """D for a delay when the encoder's block is given; errors as in `split_delay`."""
-        return min(delay_tokens(delay_ms, max(block, FRAMES_PER_TOKEN)), self.most_delay_tokens)
+        tokens = delay_tokens(delay_ms, max(block, FRAMES_PER_TOKEN))
+        return min(tokens, self.most_delay_tokens), block
 
 
 def voxtral_realtime_4b() -> ASRConfig:
