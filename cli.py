@@ -202,11 +202,12 @@ def train_asr(
     precision: Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Start the stage from another run's weights.")] = None,
+    rate: Annotated[float, typer.Option(help="Factor on the learning rates of the stage.")] = 1.0,
 ) -> None:
     """Train the listener, one stage at a time."""
     from .asr.train import Run, main_train_asr
 
-    run = Run(pool, out, whisper, noise, text, steps, rows, seconds, devices, precision, seed, init)
+    run = Run(pool, out, whisper, noise, text, steps, rows, seconds, devices, precision, seed, init, rate)
     main_train_asr(stage, run, typer.echo)
 
 

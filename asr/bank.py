@@ -18,6 +18,7 @@ from .frontend import LogMel, LogMelConfig
 from .lanes import Lane
 from .model import RealtimeASR
 from .reading import Reading
+from .search import PHONES, WordSearch
 
 
 class Listener:
@@ -26,7 +27,7 @@ class Listener:
     def __init__(self, model: RealtimeASR) -> None:
         config = model.config.encoder
         self.model = model.eval()
-        weight = model.decoder.tok_embeddings.weight
+        weight = model.kind
         self.device, self.dtype = weight.device, weight.dtype
         # The front end stays in float32 whatever the model runs in: the log amplifies rounding.
         self.frontend = LogMel(LogMelConfig(n_mels=config.n_mels, floor_max=config.global_log_mel_max)).to(
@@ -82,6 +83,8 @@ class Bank:
             What came out, in the same order. Greedy.
         """
         listener = self.listener
+        if isinstance(listener.model.decoder, WordSearch):
+            return self._search(listener.model.decoder, lanes, audio)
         device = listener.device
         slots = torch.tensor([lane.slot for lane in lanes], device=device)
         x = audio.new_zeros(self.lanes, 1, audio.shape[-1])
@@ -93,6 +96,26 @@ class Bank:
         active = self._mask(self.lanes, [lane.slot for lane in lanes])
         logits = listener.model.decode_step(x, token_in.unsqueeze(-1), delay, self.decoder, active)
         return self._choose(lanes, logits[slots, 0].float())
+
+    def _search(self, decoder: WordSearch, lanes: Sequence[Lane], audio: Tensor) -> list[Reading]:
+        phones = audio.float().cpu()
+        settles = [lane.at_block_end for lane in lanes]
+        delays = [lane.delay_tokens for lane in lanes]
+        found = decoder.step(phones, delays, settles, self.decoder, [lane.slot for lane in lanes])
+        # How far no phone at all leads the likeliest one, over the four frames.
+        frames = phones.reshape(len(lanes), -1, PHONES)
+        leads: NDArray[np.float32] = (frames[..., 0] - frames[..., 1:].amax(-1)).mean(-1).numpy()
+        return [
+            Reading(
+                lane.tokenizer.word if words else lane.tokenizer.pad,
+                0.0,
+                float(lead),
+                0.0,
+                tuple(words),
+                settled,
+            )
+            for lane, words, settled, lead in zip(lanes, found, settles, leads, strict=True)
+        ]
 
     def _choose(self, lanes: Sequence[Lane], logits: Tensor) -> list[Reading]:
         """Greedy tokens from logits [n, vocab_size]."""

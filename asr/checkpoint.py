@@ -1,6 +1,7 @@
 """Model folders: the released Voxtral Realtime in both its formats, and the default models.
 
-- native: `params.json`, `consolidated.safetensors`, `tekken.json`; read and written;
+- native: `params.json`, `consolidated.safetensors`, `tekken.json`, and `words.safetensors` of a model that
+  searches for words; read and written;
 - Hugging Face: `config.json`, `model.safetensors` (or its shards and an index), `tekken.json`; read.
 
 A model is built without memory and then filled tensor by tensor, straight to the wanted device
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -27,9 +28,12 @@ from ..kernels.int8 import Int8Linear
 from .config import ASRConfig
 from .model import RealtimeASR
 from .names import HEADS, RopeLayout, has_rope_rows, hugging_face_name, native_name, reorder_rope_rows
-from .params import config_from_hf, load_config, params_from_config, read_json
+from .params import config_from_hf, load_config, params_from_config
+from .search import SearchConfig, WordSearch
+from .section import read_json
 from .tensors import TensorFiles, shards
 from .tokenizer import STREAMING_SPECIALS, Tekken
+from .vocabulary import WORDS, Vocabulary
 
 PARAMS, WEIGHTS, TEKKEN = "params.json", "consolidated.safetensors", "tekken.json"
 HF_CONFIG, HF_WEIGHTS, HF_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -104,7 +108,10 @@ def load_listener(
     folder = Path(folder)
     source = find_source(folder)
     tokenizer = Tekken.load(folder / TEKKEN, require=STREAMING_SPECIALS)
-    return _load(source, tokenizer, dtype, device, time_embedding_dtype), tokenizer
+    model = _load(source, tokenizer, dtype, device, time_embedding_dtype)
+    if isinstance(model.decoder, WordSearch):
+        model.decoder.learn(Vocabulary.load(folder / WORDS))
+    return model, tokenizer
 
 
 def find_source(folder: Path) -> Source:
@@ -170,9 +177,14 @@ def save_native(
         # save_file makes its file readable to its owner alone, whatever the umask says.
         (draft / WEIGHTS).chmod((draft / PARAMS).stat().st_mode & 0o777)
         tokenizer.save(draft / TEKKEN)
-        for name in (PARAMS, WEIGHTS, TEKKEN):
+        names = [PARAMS, WEIGHTS, TEKKEN]
+        if isinstance(model.decoder, WordSearch):
+            model.decoder.vocabulary.save(draft / WORDS)
+            (draft / WORDS).chmod((draft / PARAMS).stat().st_mode & 0o777)
+            names.append(WORDS)
+        for name in names:
             _flush(draft / name)
-        _move_in(draft, folder)
+        _move_in(draft, folder, names)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -227,7 +239,9 @@ def build_empty(config: ASRConfig, files: TensorFiles, source: Source) -> Realti
         CheckpointError: the config asks for layers that the file lacks, or for impossible sizes.
     """
     # Before anything is built: a config may ask for a billion layers.
-    stacks = (("encoder", config.encoder.stack), ("decoder", config.decoder))
+    stacks = [("encoder", config.encoder.stack)]
+    if not isinstance(config.decoder, SearchConfig):
+        stacks.append(("decoder", config.decoder))
     for part, stack in stacks:
         last = source.spell(f"{part}.transformer.layers.{stack.n_layers - 1}.attention_norm.weight")
         if last not in files:
@@ -283,7 +297,7 @@ def _check_head(files: TensorFiles, source: Source) -> None:
 
 
 def _head_dim(name: str, config: ASRConfig) -> int:
-    return (config.encoder.stack if name.startswith("encoder.") else config.decoder).head_dim
+    return (config.encoder.stack if name.startswith("encoder.") else config.text_decoder).head_dim
 
 
 def _device(device: torch.device | str) -> torch.device:
@@ -322,14 +336,13 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _move_in(draft: Path, folder: Path) -> None:
+def _move_in(draft: Path, folder: Path, names: Sequence[str]) -> None:
     """Move whole files into place; on failure what was there before comes back."""
     if not folder.exists():
         draft.replace(folder)
         return
     kept = draft / "before"
     kept.mkdir()
-    names = (PARAMS, WEIGHTS, TEKKEN)
     for name in names:
         if (folder / name).exists():
             # A second name for the old file costs nothing and survives its replacement.

@@ -14,7 +14,7 @@ from ..audio import Audio, Samples
 from ..errors import ConfigError
 from ..training.augment import telephone
 from ..training.manifests import Clip
-from ..training.noises import Noises
+from ..training.noises import Noises, coloured
 from .delays import RATE
 
 CONDITIONS = ("clean", "telephone", "long")
@@ -143,10 +143,6 @@ def _noise(noises: Noises | None, rng: np.random.Generator) -> Samples:
     length = 10 * RATE
     drawn = None if noises is None else noises.draw_noise(length, rng)
     if drawn is None:
-        white = rng.standard_normal(length).astype(np.float32)
-        shape = np.maximum(np.fft.rfftfreq(length, 1 / RATE), 20.0) ** -float(rng.choice([0.0, 0.5, 1.0]))
-        drawn = np.fft.irfft(np.fft.rfft(white) * shape, length).astype(np.float32)
-        hum = np.sin(2 * np.pi * float(rng.choice([50, 60, 120])) * np.arange(length) / RATE)
-        drawn += np.float32(drawn.std() * rng.uniform(0, 1)) * hum.astype(np.float32)
+        drawn = coloured(length, rng)
     level = 10 ** (float(rng.uniform(-50, -22)) / 20)
     return np.clip(drawn * (level / max(1e-6, float(drawn.std()))), -1, 1).astype(np.float32)

@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from ..kernels.transformer import TransformerConfig
 from .delays import ENCODER_PER_STEP as FRAMES_PER_TOKEN
 from .delays import MAX_DELAY_TOKENS, delay_tokens
+from .search import SearchConfig
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,13 @@ class AudioEncoderConfig:
 
 @dataclass(frozen=True)
 class ASRConfig:
-    """A whole listener: encoder, adapter, decoder, and the clock that ties them."""
+    """A whole listener: encoder, adapter, decoder, and the clock that ties them.
+
+    What writes is Voxtral's decoder, a transformer that gives one token a step, or a search for words.
+    """
 
     encoder: AudioEncoderConfig
-    decoder: TransformerConfig
+    decoder: TransformerConfig | SearchConfig
     vocab_size: int
     adapter_dim: int | None = None  # inner width of the adapter; None: the decoder's
     left_pad_tokens: int = 32
@@ -61,10 +65,11 @@ class ASRConfig:
     def __post_init__(self) -> None:
         if self.vocab_size < 4:
             raise ConfigError(f"vocab_size must be at least 4, got {self.vocab_size}")
-        if self.decoder.window is None:
-            raise ConfigError("decoder.window must be set: a listener streams")
-        if not self.decoder.ada_dim:
-            raise ConfigError("decoder.ada_dim must be at least 1: the delay conditions the decoder")
+        if isinstance(self.decoder, TransformerConfig):
+            if self.decoder.window is None:
+                raise ConfigError("decoder.window must be set: a listener streams")
+            if not self.decoder.ada_dim:
+                raise ConfigError("decoder.ada_dim must be at least 1: the delay conditions the decoder")
         if len(self.block_delays_ms) != len(self.encoder.blocks):
             raise ConfigError("block_delays_ms needs one entry for each of encoder.blocks")
         if not 1 <= self.most_delay_tokens <= MAX_DELAY_TOKENS:
@@ -74,8 +79,19 @@ class ASRConfig:
 
     @property
     def dim(self) -> int:
-        """Width of the decoder, of its embeddings and of the adapter's output."""
+        """Width of the adapter's output, and of a text decoder with its embeddings."""
         return self.decoder.dim
+
+    @property
+    def text_decoder(self) -> TransformerConfig:
+        """The transformer that writes.
+
+        Raises:
+            ConfigError: this listener searches for words.
+        """
+        if not isinstance(self.decoder, TransformerConfig):
+            raise ConfigError("this listener has no text decoder: it searches for words")
+        return self.decoder
 
     def split_delay(self, delay_ms: int) -> tuple[int, int]:
         """(delay tokens D, encoder block) whose sum is what the user waits for, at most `delay_ms`.
@@ -116,8 +132,25 @@ def voxtral_realtime_4b() -> ASRConfig:
     return ASRConfig(AudioEncoderConfig(encoder), decoder, vocab_size=131072, name="voxtral-mini-4b-realtime")
 
 
-def small_english(vocab_size: int) -> ASRConfig:
-    """The default listener: Whisper base's encoder made block-causal, and a small decoder."""
+def small_decoder() -> TransformerConfig:
+    """A text decoder for `small_english`."""
+    return TransformerConfig(
+        dim=320,
+        n_layers=4,
+        n_heads=5,
+        head_dim=64,
+        hidden_dim=864,
+        window=128,  # 10 s: no longer than the rows it learns from
+        rope_theta=1e4,
+        ada_dim=32,
+    )
+
+
+def small_english(vocab_size: int, decoder: TransformerConfig | SearchConfig | None = None) -> ASRConfig:
+    """The default listener: Whisper base's encoder made block-causal, and a search for words.
+
+    `decoder`: what writes instead of a search with its usual numbers.
+    """
     encoder = TransformerConfig(
         dim=512,
         n_layers=6,
@@ -131,23 +164,14 @@ def small_english(vocab_size: int) -> ASRConfig:
         position="none",
         biases=("wq", "wv", "wo", "w1", "w2"),
     )
-    decoder = TransformerConfig(
-        dim=320,
-        n_layers=4,
-        n_heads=5,
-        head_dim=64,
-        hidden_dim=864,
-        window=128,  # 10 s: no longer than the rows it learns from
-        rope_theta=1e4,
-        ada_dim=32,
-    )
+    writes = isinstance(decoder, TransformerConfig)
     return ASRConfig(
         AudioEncoderConfig(encoder, n_mels=80, position_table="sinusoid", blocks=(4, 8, 16, 32, 64)),
-        decoder,
+        decoder or SearchConfig(),
         vocab_size=vocab_size,
-        adapter_dim=640,
+        adapter_dim=640 if writes else None,
         block_delays_ms=(0, 160, 320, 800, 1440),
-        most_delay_tokens=3,
+        most_delay_tokens=3 if writes else MAX_DELAY_TOKENS,
         name="asr-en",
         cpu_weights="int8",
     )
@@ -159,5 +183,5 @@ def with_window(config: ASRConfig, encoder: int, decoder: int) -> ASRConfig:
     return replace(
         config,
         encoder=replace(config.encoder, stack=stack),
-        decoder=replace(config.decoder, window=decoder),
+        decoder=replace(config.text_decoder, window=decoder),
     )

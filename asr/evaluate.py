@@ -27,7 +27,9 @@ from .conditions import CONDITIONS, ClipList, quiet_streams, under, with_times
 from .delays import RATE
 from .emission import word_times
 from .hearing import FAILURES, Hearing, Listener, Samples, Slots, Voice, listen, listen_many
+from .model import RealtimeASR
 from .peers import Peer, installed_peers
+from .phone_errors import phone_errors
 from .scoreboard import scoreboard
 from .scoring import Hear, Progress, behind, score_row, size_of
 
@@ -44,6 +46,7 @@ def evaluate(
     command: str = "",
     batch: Slots[V] | None = None,
     peers: Sequence[Peer] = (),
+    network: RealtimeASR | None = None,
     conditions: Sequence[str] = ("clean",),
     quiet_minutes: float = 0.0,
     noises: Noises | None = None,
@@ -59,17 +62,18 @@ def evaluate(
         command: what was typed, for the report.
         batch: slots to hear several clips at once, in place of `asr.stream`; quicker where there is a GPU.
         peers: one row more for each, and how far the first row is from it, by a paired test.
+        network: the model of `asr`, to score the phones that its encoder hears by itself, at the first delay.
         conditions: of `conditions.CONDITIONS`; every system hears the list under each.
         quiet_minutes: how long to listen to silence and to noise, at the first delay; 0 for not at all.
         noises: recorded ones for that; None: noise made here.
         progress: told after every clip.
 
     Returns:
-        `header`, `list`, `rows` and `quiet`, ready for JSON. Each row: `system`, `condition`, `delay_ms`,
-        `corpora` (one for each and `all`: clips, minutes, speakers, `wer` and `cer` with rate, 95 % interval
-        and kinds of errors), `speakers` with the WER of each, `emission`, `times`, `revised`, `speed`,
-        `slots`, and `clips` with the text and error rate of each. A peer's row has `behind`: for each corpus
-        the 95 % interval of its WER less the first row's.
+        `header`, `list`, `rows`, `phones` and `quiet`, ready for JSON. Each row: `system`, `condition`,
+        `delay_ms`, `corpora` (one for each and `all`: clips, minutes, speakers, `wer` and `cer` with rate,
+        95 % interval and kinds of errors), `speakers` with the WER of each, `emission`, `times`, `revised`,
+        `speed`, `slots`, and `clips` with the text and error rate of each. A peer's row has `behind`: for
+        each corpus the 95 % interval of its WER less the first row's.
 
     Raises:
         TextError: a reference with nothing to compare in it, or a list without texts.
@@ -90,6 +94,10 @@ def evaluate(
             for peer in peers:
                 row = test.row(peer.name, _peer(peer, test.load)) | {"delay_ms": None, "slots": 1}
                 rows.append(row | {"emission": None, "times": None, "behind": behind(row, rows[first])})
+        phones = None
+        if network is not None:
+            test = _Test(manifest, "clean", progress)
+            phones = phone_errors(network, test.clips, test.references, test.load, delays_ms[0])
         quiet = _listen_to_quiet(asr, delays_ms[0], quiet_minutes, noises) if quiet_minutes > 0 else []
     clips = [clip for clip in manifest.clips if clip.text is not None]
     size = size_of(clips, [row_clip["seconds"] for row_clip in rows[0]["clips"]])
@@ -98,6 +106,7 @@ def evaluate(
         "header": header,
         "list": {"manifest": str(manifest.path), "unscored": unscored} | size,
         "rows": rows,
+        "phones": phones,
         "quiet": quiet,
     }
 
@@ -203,6 +212,7 @@ def main_asr(
         command=shlex.join(["rillvox", *sys.argv[1:]]),
         batch=asr.batch(slots) if slots > 1 else None,
         peers=installed_peers() if peers else (),
+        network=getattr(asr, "model", None),
         conditions=conditions,
         quiet_minutes=quiet_minutes,
         noises=None if noise is None else Noises(noise, held_out=True),

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .delays import FRAME_MS, RATE, DelayClock, block_extra_ms
-from .ears import Ear, Samples
+from .delays import ENCODER_PER_STEP, FRAME_MS, RATE, DelayClock, block_extra_ms
+from .ears import Ear, Samples, block_steps
 from .events import DelayChanged, Draft, Event, Final, Mark, Partial
 from .reading import Reading
 from .rut import RutRules, RutWatch
@@ -25,6 +25,13 @@ from .words import Words, word_calibration, word_offset
 
 # Text-free steps that count as a pause when a lane waits for one: half a second.
 PAUSE_TOKENS = 6
+
+# What of a lane is a plain number or text, for `state`.
+_PLAIN: dict[str, type[int] | type[bool] | type[float] | type[str]] = {
+    **dict.fromkeys(("delay_tokens", "block", "start", "position", "prompt_length", "_token"), int),
+    **dict.fromkeys(("completion_tokens", "text_tokens", "_quiet", "_unsettled"), int),
+    **{"done": bool, "_said": bool, "_stable": float, "_drafted": str},
+}
 
 
 class Lane:
@@ -64,6 +71,7 @@ class Lane:
         self._text: list[str] = []
         self._said = False  # some text was said, so the leading blank is gone
         self._quiet = 0  # length of the current run of [P]
+        self._unsettled = 0  # steps since a search last wrote all that was due
         self._stable = 0.0
         self._marks: list[tuple[str, int]] = []  # id, and the real samples before it
         self._events: list[Event] = []
@@ -99,9 +107,15 @@ class Lane:
         return self.clock.total_tokens(self.ear.received)
 
     @property
+    def at_block_end(self) -> bool:
+        """The step at `position` is the last of its encoder block."""
+        return (self.position + 1) % block_steps(self.ear.block) == 0
+
+    @property
     def behind(self) -> int:
         """Encoded steps that wait to be read."""
-        return 0 if self.done else max(min(self.ear.tokens, self._last_step()) - self.position, 0)
+        last = self.end if self.ear.finished else self.ear.tokens
+        return 0 if self.done else max(min(self.ear.tokens, last) - self.position, 0)
 
     @property
     def lag(self) -> float:
@@ -227,7 +241,7 @@ class Lane:
     def restart(self, start: int) -> None:
         """Begin anew at an earlier step, from a fresh decoder state; the text goes on."""
         self._begin(start)
-        self._quiet = 0
+        self._quiet = self._unsettled = 0
 
     def pause_step(self) -> int | None:
         """Where a fresh reading may take over: the step of the quietest sound in the current pause."""
@@ -280,51 +294,28 @@ class Lane:
     def state(self) -> dict[str, Any]:
         """Everything but ear, slot and events, ready for JSON."""
         return {
-            "delay_tokens": self.delay_tokens,
-            "block": self.block,
-            "start": self.start,
-            "position": self.position,
-            "prompt_length": self.prompt_length,
-            "token": self._token,
-            "done": self.done,
-            "completion_tokens": self.completion_tokens,
-            "text_tokens": self.text_tokens,
+            **{name.lstrip("_"): getattr(self, name) for name in _PLAIN},
             "wanted_delay": self.wanted_delay,
             "pending_bytes": list(self._decoder.pending),
             "text": self.text,
-            "said": self._said,
-            "quiet": self._quiet,
-            "stable": self._stable,
             "marks": [list(mark) for mark in self._marks],
             "rut": self.rut.state(),
             "words": self.words.state(),
             "recent": [list(piece) for piece in self._recent],
-            "drafted": self._drafted,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where another lane stood."""
-        self.delay_tokens = int(state["delay_tokens"])
-        self.block = int(state["block"])
-        self.start = int(state["start"])
-        self.position = int(state["position"])
-        self.prompt_length = int(state["prompt_length"])
-        self._token = int(state["token"])
-        self.done = bool(state["done"])
-        self.completion_tokens = int(state["completion_tokens"])
-        self.text_tokens = int(state["text_tokens"])
+        for name, kind in _PLAIN.items():
+            setattr(self, name, kind(state[name.lstrip("_")]))
         wanted = state["wanted_delay"]
         self.wanted_delay = None if wanted is None else (int(wanted[0]), int(wanted[1]))
         self._decoder = IncrementalDecoder(self.tokenizer, bytes(state["pending_bytes"]))
         self._text = [str(state["text"])]
-        self._said = bool(state["said"])
-        self._quiet = int(state["quiet"])
-        self._stable = float(state["stable"])
         self._marks = [(str(id), int(samples)) for id, samples in state["marks"]]
         self.rut.restore(state["rut"])
         self.words.restore(state["words"])
         self._recent = [(float(end), str(text)) for end, text in state["recent"]]
-        self._drafted = str(state["drafted"])
 
     # Inside.
 
@@ -332,10 +323,23 @@ class Lane:
         tokenizer, token = self.tokenizer, reading.token
         is_pad = token == tokenizer.pad
         self.rut.see(is_pad, reading.pad_margin)
-        seconds = self._seconds(position)
-        self._quiet = self._quiet + 1 if is_pad else 0
+        seconds = self._within(self.clock.group_end_ms(position))
+        if not reading.settled:
+            self._unsettled += 1
+            return
+        waited, self._unsettled = self._unsettled, 0
+        self._quiet = self._quiet + 1 + waited if is_pad else 0
         if is_pad:
             self.words.pause()
+            self._stable = max(self._stable, seconds)
+        elif reading.words:
+            zero = self.clock.step_start_ms(self.start)
+            for found in reading.words:
+                begin, end = (self._within(zero + FRAME_MS // ENCODER_PER_STEP * f) for f in found.frames)
+                if begin < end:  # not all of it in the padding
+                    self.text_tokens += 1
+                    self.words.add(found.text, begin, end, found.confidence)
+                    self._say(" " + found.text)
             self._stable = max(self._stable, seconds)
         elif token == tokenizer.word:
             # log sigmoid of the lead of [W] over [P]: how sure it was that a word ended here.
@@ -348,9 +352,9 @@ class Lane:
         if not self.words.is_open:
             self._stable = max(self._stable, self.words.end)
 
-    def _seconds(self, position: int) -> float:
-        """End of the audio that a token at this step accounts for."""
-        return min(max(self.clock.group_end_ms(position) / 1000, 0.0), self.ear.seconds)
+    def _within(self, ms: float) -> float:
+        """A moment of the real audio, in seconds."""
+        return min(max(ms / 1000, 0.0), self.ear.seconds)
 
     def _say(self, text: str) -> None:
         if not self._said:
@@ -374,7 +378,7 @@ class Lane:
             self._events.append(Partial("", words, self._stable))
 
     def _pass_marks(self) -> None:
-        while self._marks and self._has_said(self._marks[0][1]):
+        while self._marks and not self._unsettled and self._has_said(self._marks[0][1]):
             self._flush_words()
             self._events.append(Mark(self._marks.pop(0)[0]))
 
@@ -389,9 +393,6 @@ class Lane:
         if self.position <= due:
             return False
         return (self._quiet > 0 and not self.words.is_open) or self.position > due + self.buffer_tokens
-
-    def _last_step(self) -> int:
-        return self.end if self.ear.finished else self.ear.tokens
 
     def _recent_level(self) -> float:
         end = max(self.position - self.delay_tokens, 0)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..kernels.conv import CausalConv1d
 from ..kernels.fused import FusedStack, fits_one_call
 from ..kernels.pack import pack_int8
@@ -26,6 +27,7 @@ from ..kernels.state import StateTree, active_rows, leaf, spread, subtree, take
 from ..kernels.transformer import Transformer
 from .config import FRAMES_PER_TOKEN, ASRConfig, AudioEncoderConfig
 from .delays import MAX_DELAY_TOKENS
+from .search import PhoneScores, SearchConfig, WordSearch
 
 
 class AudioEncoder(nn.Module):
@@ -110,7 +112,7 @@ class TextDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
-        self.transformer = Transformer(config.decoder)
+        self.transformer = Transformer(config.text_decoder)
         self._ada_table: list[Tensor] | None = None
         self.fused: FusedStack | None = None  # the stack's step in one call, once packed
 
@@ -185,8 +187,31 @@ class RealtimeASR(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = AudioEncoder(config.encoder)
-        self.adapter = Adapter(config.encoder.stack.dim, config.adapter_dim or config.dim, config.dim)
-        self.decoder = TextDecoder(config)
+        width = config.encoder.stack.dim
+        self.adapter: Adapter | PhoneScores
+        self.decoder: TextDecoder | WordSearch
+        if isinstance(config.decoder, SearchConfig):
+            self.adapter = PhoneScores(width)
+            self.decoder = WordSearch(config.decoder)
+        else:
+            self.adapter = Adapter(width, config.adapter_dim or config.dim, config.dim)
+            self.decoder = TextDecoder(config)
+
+    @property
+    def text_decoder(self) -> TextDecoder:
+        """The decoder of a listener that writes tokens.
+
+        Raises:
+            ConfigError: it searches for words.
+        """
+        if isinstance(self.decoder, WordSearch):
+            raise ConfigError("this listener has no text decoder: it searches for words")
+        return self.decoder
+
+    @property
+    def kind(self) -> Tensor:
+        """A weight that keeps device and dtype of the whole model, packed or not."""
+        return self.encoder.conv1.weight
 
     def pack(self) -> None:
         """Turn into an int8 model for a CPU, in place.
@@ -194,11 +219,13 @@ class RealtimeASR(nn.Module):
         A session's numbers are then equal bit for bit whatever its neighbours, its cuts and the threads:
         int8 rounding would blow a last bit up to something that changes a near-tie.
         """
-        if fits_one_call(self.decoder.transformer):
-            self.decoder.fused = FusedStack(self.decoder.transformer)
+        decoder = self.decoder
+        if isinstance(decoder, TextDecoder) and fits_one_call(decoder.transformer):
+            decoder.fused = FusedStack(decoder.transformer)
         pack_int8(self)
         self.encoder.transformer.attend_in_pieces(FRAMES_PER_TOKEN, max(self.config.encoder.blocks))
-        self.decoder.transformer.attend_in_pieces(1, 1)
+        if isinstance(decoder, TextDecoder):
+            decoder.transformer.attend_in_pieces(1, 1)
 
     def encode(self, mel: Tensor, *, block: int | None = None, start: Tensor | int = 0) -> Tensor:
         """[batch, n_mels, 8 n] -> adapter vectors [batch, n, dim]."""
@@ -206,7 +233,7 @@ class RealtimeASR(nn.Module):
 
     def forward(self, mel: Tensor, token_in: Tensor, delay: Tensor, *, block: int | None = None) -> Tensor:
         """[batch, n_mels, 8 n], int64 [batch, n], int64 [batch] -> logits [batch, n, vocab_size]."""
-        return self.decoder(self.encode(mel, block=block), token_in, delay)
+        return self.text_decoder(self.encode(mel, block=block), token_in, delay)
 
     def initial_encoder_state(self, slots: int, *, max_tokens: int = 4, **kind: torch.dtype) -> StateTree:
         """Fresh encoder slots on the model's device and in its dtype."""
@@ -216,6 +243,8 @@ class RealtimeASR(nn.Module):
 
     def initial_decoder_state(self, slots: int, *, max_tokens: int = 1, **kind: torch.dtype) -> StateTree:
         """Fresh decoder slots; two of them may listen to one encoder slot with two delays."""
+        if isinstance(self.decoder, WordSearch):
+            return self.decoder.initial_state(slots)
         weight = self.decoder.tok_embeddings.weight
         dtype = kind.get("dtype", weight.dtype)
         return self.decoder.initial_state(slots, max_tokens=max_tokens, dtype=dtype, device=weight.device)
@@ -232,7 +261,7 @@ class RealtimeASR(nn.Module):
         self, audio: Tensor, token_in: Tensor, delay: Tensor, state: StateTree, active: Tensor
     ) -> Tensor:
         """[slots, k, dim], int64 [slots, k], int64 [slots] -> logits [slots, k, vocab_size]."""
-        return self.decoder.step(audio, token_in, delay, state, active)
+        return self.text_decoder.step(audio, token_in, delay, state, active)
 
 
 def delay_embedding(delay: Tensor, dim: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -9,7 +9,8 @@ same file and the same reader:
 - either stack: `norm_type` "rms_norm" | "layer_norm", `ffn_type` "swiglu" | "gelu", `pos_embed`
   "rope" | "alibi" | "none" (encoder also "sinusoid"), `biases` (linears that have one),
   `attention_block`;
-- encoder: `attention_blocks`, `longest_period`.
+- encoder: `attention_blocks`, `longest_period`;
+- `search` in place of a decoder's keys: the numbers of `SearchConfig`.
 
 The delay and the left padding are not here: tekken.json has them, under `audio`.
 """
@@ -17,17 +18,15 @@ The delay and the left padding are not here: tekken.json has them, under `audio`
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
 from ..errors import CheckpointError, ConfigError
 from ..kernels.transformer import TransformerConfig
 from .config import FRAMES_PER_TOKEN, ASRConfig, AudioEncoderConfig
 from .delays import MAX_DELAY_TOKENS
+from .search import SearchConfig
+from .section import Section
 
 # `use_biases` of the released encoder is true, and still wk, w1 and w3 have none.
 RELEASED_BIASES = ("wq", "wv", "wo", "w2")
@@ -42,105 +41,6 @@ AUDIO_FACTS: dict[str, object] = {
 }
 
 
-@dataclass(frozen=True)
-class Section:
-    """A JSON object whose keys are read with a type and, when wrong, named with their path."""
-
-    values: Mapping[str, object]
-    path: str = ""
-
-    def section(self, key: str) -> Section:
-        """The object under `key`."""
-        value = self._get(key)
-        if not isinstance(value, dict):
-            raise self.error(key, f"must be an object, got {value!r}")
-        return Section(cast("dict[str, object]", value), f"{self.path}{key}.")
-
-    def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
-        """A whole number; digits in a string count as one, as `sliding_window` may be written."""
-        value = self._get(key, default)
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            value = int(value)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self.error(key, f"must be a whole number, got {value!r}")
-        if value < minimum:
-            raise self.error(key, f"must be at least {minimum}, got {value}")
-        return value
-
-    def positive(self, key: str, default: float | None = None) -> float:
-        """A finite number above 0."""
-        value = self._get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise self.error(key, f"must be a number, got {value!r}")
-        if not math.isfinite(value) or value <= 0:
-            raise self.error(key, f"must be above 0 and finite, got {value!r}")
-        return float(value)
-
-    def flag(self, key: str, default: bool | None = None) -> bool:
-        """true or false."""
-        value = self._get(key, default)
-        if not isinstance(value, bool):
-            raise self.error(key, f"must be true or false, got {value!r}")
-        return value
-
-    def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
-        """One of a few words."""
-        value = self._get(key, default)
-        if value not in allowed:
-            raise self.error(key, f"must be one of {', '.join(allowed)}, got {value!r}")
-        return cast("str", value)
-
-    def items(self, key: str, kind: type[int] | type[str]) -> list[object]:
-        """A list whose entries are all whole numbers, or all strings."""
-        value = self._get(key)
-        entries = cast("list[object]", value) if isinstance(value, list) else None
-        if entries is None or not all(isinstance(e, kind) and not isinstance(e, bool) for e in entries):
-            word = "whole numbers" if kind is int else "strings"
-            raise self.error(key, f"must be a list of {word}, got {value!r}")
-        return entries
-
-    def expect(self, key: str, value: object) -> None:
-        """Refuse anything but the one value that this model family has."""
-        found = self._get(key, value)
-        if found != value or isinstance(found, bool) != isinstance(value, bool):
-            raise self.error(key, f"must be {json.dumps(value)}, got {found!r}")
-
-    def refuse(self, keys: tuple[str, ...]) -> None:
-        """Refuse keys that would change the model in a way it does not know."""
-        for key in keys:
-            if self.values.get(key) not in (None, False):
-                raise self.error(key, "is not supported")
-
-    def error(self, key: str, what: str) -> CheckpointError:
-        """What is wrong with `key`, by its full path."""
-        return CheckpointError(f"{self.path}{key} {what}")
-
-    def _get(self, key: str, default: object = None) -> object:
-        value = self.values.get(key, default)
-        if value is None:
-            raise self.error(key, "is missing")
-        return value
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """The object in a JSON file.
-
-    Raises:
-        CheckpointError: the file is missing, cut short, or holds something else.
-    """
-    try:
-        document: object = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not JSON ({error}); was it cut short?") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: holds no JSON object")
-    return cast("dict[str, object]", document)
-
-
 def load_config(params: Mapping[str, object], *, left_pad_tokens: int = 32, name: str = "asr") -> ASRConfig:
     """The config that a params.json describes; `name` is used where the file has none.
 
@@ -148,8 +48,10 @@ def load_config(params: Mapping[str, object], *, left_pad_tokens: int = 32, name
         CheckpointError: the key that is missing, or has a value outside its range.
     """
     top = Section(params)
-    top.expect("tied_embeddings", True)
-    top.expect("ada_rms_norm_t_cond", True)
+    searches = "search" in params
+    if not searches:
+        top.expect("tied_embeddings", True)
+        top.expect("ada_rms_norm_t_cond", True)
     whisper = top.section("multimodal").section("whisper_model_args")
     whisper.section("downsample_args").expect("downsample_factor", FRAMES_PER_TOKEN)
     encoder = whisper.section("encoder_args")
@@ -168,7 +70,7 @@ def load_config(params: Mapping[str, object], *, left_pad_tokens: int = 32, name
                 longest_period=encoder.positive("longest_period", 1500.0),
                 blocks=blocks,
             ),
-            _stack(top, ada_dim=top.integer("ada_rms_norm_t_cond_dim")),
+            _search(top) if searches else _stack(top, ada_dim=top.integer("ada_rms_norm_t_cond_dim")),
             vocab_size=top.integer("vocab_size"),
             adapter_dim=top.integer("adapter_dim") if "adapter_dim" in params else None,
             left_pad_tokens=left_pad_tokens,
@@ -239,25 +141,34 @@ def params_from_config(config: ASRConfig) -> dict[str, object]:
     }
     _unless(encoder_args, "attention_blocks", list(encoder.blocks), [encoder.stack.block])
     _unless(encoder_args, "longest_period", encoder.longest_period, 1500.0)
-    params: dict[str, object] = {
-        "name": config.name,
-        **_stack_params(decoder),
-        "vocab_size": config.vocab_size,
-        "model_parallel": 1,
-        "tied_embeddings": True,
-        "model_max_length": 131072,
-        "multimodal": {
-            "whisper_model_args": {
-                "encoder_args": encoder_args,
-                "downsample_args": {"downsample_factor": FRAMES_PER_TOKEN},
-            }
-        },
-        "ada_rms_norm_t_cond": True,
-        "ada_rms_norm_t_cond_dim": decoder.ada_dim,
+    multimodal: dict[str, object] = {
+        "whisper_model_args": {
+            "encoder_args": encoder_args,
+            "downsample_args": {"downsample_factor": FRAMES_PER_TOKEN},
+        }
     }
-    _unless(params, "pos_embed", decoder.position, "rope")
-    _unless(params, "ffn_type", decoder.mlp, "swiglu")
-    _unless(params, "norm_type", f"{decoder.norm}_norm", "rms_norm")
+    if isinstance(decoder, SearchConfig):
+        params: dict[str, object] = {
+            "name": config.name,
+            "search": dataclasses.asdict(decoder),
+            "vocab_size": config.vocab_size,
+            "multimodal": multimodal,
+        }
+    else:
+        params = {
+            "name": config.name,
+            **_stack_params(decoder),
+            "vocab_size": config.vocab_size,
+            "model_parallel": 1,
+            "tied_embeddings": True,
+            "model_max_length": 131072,
+            "multimodal": multimodal,
+            "ada_rms_norm_t_cond": True,
+            "ada_rms_norm_t_cond_dim": decoder.ada_dim,
+        }
+        _unless(params, "pos_embed", decoder.position, "rope")
+        _unless(params, "ffn_type", decoder.mlp, "swiglu")
+        _unless(params, "norm_type", f"{decoder.norm}_norm", "rms_norm")
     _unless(params, "adapter_dim", config.adapter_dim, None)
     _unless(params, "buffer_tokens", config.buffer_tokens, 10)
     _unless(params, "block_delays_ms", list(config.block_delays_ms), [0] * len(encoder.blocks))
@@ -292,6 +203,26 @@ def _stack(section: Section, ada_dim: int = 0) -> TransformerConfig:
         rope_theta=section.positive("rope_theta"),
         biases=biases,
         ada_dim=ada_dim,
+    )
+
+
+def _search(top: Section) -> SearchConfig:
+    search = top.section("search")
+    usual = SearchConfig()
+    names = {field.name for field in dataclasses.fields(usual)}
+    if surplus := sorted(set(search.values) - names):
+        raise search.error(surplus[0], "is no number of a search")
+    return SearchConfig(
+        tokens=search.integer("tokens", usual.tokens),
+        history=search.integer("history", usual.history),
+        prior=search.number("prior", usual.prior),
+        language=search.positive("language", usual.language),
+        word=search.number("word", usual.word),
+        phone=search.number("phone", usual.phone),
+        noise=search.number("noise", usual.noise),
+        beam=search.positive("beam", usual.beam),
+        sharpness=search.positive("sharpness", usual.sharpness),
+        sure=search.positive("sure", usual.sure),
     )
 
 

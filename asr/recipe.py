@@ -11,7 +11,7 @@ import torch
 from ..training.augment import Augment, AugmentConfig, mask_spectrogram
 from ..training.noises import Noises
 from ..training.pool import Pool
-from .config import small_english
+from .config import small_decoder, small_english
 from .delays import DelayClock
 from .frontend import LogMel, LogMelConfig
 from .rows import AudioRows, TimedWords
@@ -27,6 +27,7 @@ OTHERS_SHARE = 0.3
 # missing, and telephone prompts.
 SHARES = {"speechocean762": 0.5, "asterisk_allison": 0.3}
 AUGMENT = AugmentConfig(noise_share=0.2, room_share=0.08, snr_db=(8.0, 30.0))
+QUIET_SHARE = 0.06  # of the rows of sound; nobody speaks in them
 WIDE_BLOCKS = 0.15  # of the run: blocks are wide and positions start at 0
 FAR = 100_000  # frames; positions of a row start anywhere up to here, so they never run out
 
@@ -37,13 +38,13 @@ class Recipe:
     def __init__(self, pool: Path, tokenizer: Path, noise: Path | None, min_score: float = -2.5) -> None:
         self.pool = Pool.open(pool)
         self.tokenizer = Tekken.load(tokenizer)
-        self.config = small_english(self.tokenizer.vocab_size)
+        self.config = small_english(self.tokenizer.vocab_size, small_decoder())
         self.clips = self.pool.training(min_score)
         self.dev = [clip for clip in self.pool.clips if clip.corpus == "human_dev" and clip.spans]
         self.mel = LogMel(LogMelConfig(n_mels=self.config.encoder.n_mels))
         augment = Augment(AUGMENT, Noises(noise) if noise is not None else None)
         shares = [SHARES.get(clip.corpus, 1.0) for clip in self.clips]
-        self.rows = AudioRows(self.pool, self.clips, augment, shares)
+        self.rows = AudioRows(self.pool, self.clips, augment, shares, QUIET_SHARE)
         self._pieces: dict[str, list[int]] = {}
 
     def pieces(self, word: str) -> list[int]:

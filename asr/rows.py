@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..training.augment import Augment
+from ..training.noises import draw_quiet
 from ..training.pool import Clip, Pool
 from ..training.splice import PhoneBank, pronounce
 from .delays import ENCODER_PER_STEP, RATE
@@ -45,10 +46,17 @@ class AudioRows:
         clips: Sequence[Clip],
         augment: Augment | None = None,
         shares: Sequence[float] | None = None,
+        quiet_share: float = 0.0,
     ) -> None:
-        """`shares`: how often each clip is drawn beside the others; None: all alike."""
+        """`shares`: how often each clip is drawn beside the others; None: all alike.
+
+        `quiet_share`: part of the rows in which nobody speaks, so that noise is told from speech.
+        """
         if not clips:
             raise ConfigError("no clips to train on")
+        if not 0 <= quiet_share <= 1:
+            raise ConfigError(f"quiet_share must be between 0 and 1, got {quiet_share}")
+        self.quiet_share = quiet_share
         self.pool, self.clips, self.augment = pool, list(clips), augment
         each = np.ones(len(clips)) if shares is None else np.asarray(shares, np.float64)
         self.chances = each / each.sum()
@@ -59,6 +67,9 @@ class AudioRows:
         wave = np.zeros(length, np.float32)
         phones = np.zeros(length // FRAME_SAMPLES, np.int64)
         words: TimedWords = []
+        noises = None if self.augment is None else self.augment.noises
+        if rng.random() < self.quiet_share:
+            return AudioRow(draw_quiet(length, noises, rng), phones, words)
         frame = int(rng.uniform(0.1, 0.8) * 50)
         while frame < len(phones):
             clip = self.clips[int(rng.choice(len(self.clips), p=self.chances))]
@@ -78,7 +89,14 @@ class AudioRows:
                 for word, end in zip(clip.words, ends, strict=True)
                 if end <= len(phones)
             ]
-            frame += -(-len(x) // FRAME_SAMPLES) + int(rng.uniform(0.0, 0.5) * 50)
+            frame += -(-len(x) // FRAME_SAMPLES)
+            gap = int(rng.uniform(0.0, 0.5) * 50)
+            if rng.random() < self.quiet_share:  # or a long pause, with its own noise
+                gap = int(rng.uniform(0.5, 4.0) * 50)
+                end = min(length, (frame + gap) * FRAME_SAMPLES)
+                if end > frame * FRAME_SAMPLES:
+                    wave[frame * FRAME_SAMPLES : end] = draw_quiet(end - frame * FRAME_SAMPLES, noises, rng)
+            frame += gap
         return AudioRow(wave, phones, words)
 
 

@@ -27,6 +27,7 @@ from .ears import Samples, mono
 from .events import DelayChanged, Draft, Event, Final, Mark, Partial
 from .lanes import Lane
 from .model import RealtimeASR
+from .search import WordSearch
 from .tokenizer import Tekken
 from .transcript import Word
 
@@ -40,7 +41,7 @@ class _Handle(Protocol):
 
 
 _KEY = "rillvox_session"
-_VERSION = 1
+_VERSION = 2
 _SAMPLED = 64  # values of each tensor that go into a fingerprint
 
 
@@ -190,6 +191,8 @@ def fingerprint(model: RealtimeASR, tokenizer: Tekken) -> str:
     """
     digest = hashlib.sha256(repr(model.config).encode())
     digest.update(repr((tokenizer.vocab_size, sorted(tokenizer.specials.items()))).encode())
+    if isinstance(model.decoder, WordSearch):
+        digest.update(model.decoder.vocabulary.digest().encode())
     for name, parameter in sorted(model.named_parameters()):
         values = parameter.detach().reshape(-1)
         values = values[:: max(len(values) // _SAMPLED, 1)].float().cpu()

@@ -28,6 +28,7 @@ def scoreboard(report: Mapping[str, Any], show: bool = False) -> str:
         lines += [f"  failed: {clip['id']}: {clip['failure']}" for clip in row["clips"] if clip["failure"]]
         if show:
             lines += _hypotheses(row["clips"])
+    lines += _phones(report.get("phones"))
     for quiet in report.get("quiet", ()):
         lines.append(
             f"\n{quiet['minutes']:.1f} minutes of {quiet['stream']}: {quiet['words']} words, "
@@ -112,6 +113,16 @@ def _behind(behind: Mapping[str, Any] | None) -> list[str]:
         f"({100 * cell['low']:+.1f} to {100 * cell['high']:+.1f})"
         for name, cell in (behind or {}).items()
     ]
+
+
+def _phones(phones: Mapping[str, Any] | None) -> list[str]:
+    if phones is None or not phones["corpora"]:
+        return []
+    left_out = f"; {phones['left_out']} clips with words not in the dictionary are left out"
+    lines = ["", f"the encoder's own phones, greedy, block {phones['block']}: PER % (95 %), S/D/I{left_out}"]
+    for name, cell in phones["corpora"].items():
+        lines.append(f"  {name}: {_rate(cell)}, {_kinds(cell)} of {cell['length']}")
+    return lines
 
 
 def _hypotheses(clips: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -345,7 +345,7 @@ def choose_weights(model: RealtimeASR, wanted: str | None, plain: bool = True) -
     Raises:
         ConfigError: an unknown kind, or int8 on another device than a CPU.
     """
-    device = model.decoder.tok_embeddings.weight.device.type
+    device = model.kind.device.type
     if device == "cpu":
         wanted = wanted or os.environ.get("RILLVOX_WEIGHTS") or None
     if wanted is None:
@@ -355,7 +355,7 @@ def choose_weights(model: RealtimeASR, wanted: str | None, plain: bool = True) -
         raise ConfigError(f"weights (or RILLVOX_WEIGHTS) must be float32 or int8, got {wanted!r}")
     if wanted == "float32":
         return "float32"
-    if device != "cpu" or model.decoder.tok_embeddings.weight.dtype != torch.float32:
+    if device != "cpu" or model.kind.dtype != torch.float32:
         raise ConfigError("int8 weights need device='cpu' and no dtype but float32 beside them")
     return "int8"
 

@@ -3,7 +3,12 @@
 1. `encoder`: Whisper's encoder made block-causal, taught the phone of every 20 ms frame. The
    targets are dense, so it leaves the plateau at once that CTC sits on for hundreds of steps;
    blocks are drawn large at first and smaller later.
-2. `features`: its frames for every clip, kept on disk.
+2. `search`: a model folder of the encoder, its phone head, and the words of transcripts and text, with how
+   often they follow each other. Nothing is trained.
+
+Or, for a listener that writes by itself, as Voxtral's do; it needs far more steps to be as good:
+
+2. `features`: the encoder's frames for every clip, kept on disk.
 3. `decoder`: adapter and decoder learn to write, from those frames and from sentences spliced
    out of them, for all delays at once.
 4. `joint`: everything together, from sound.
@@ -28,19 +33,23 @@ from ..errors import CheckpointError, ConfigError
 from ..kernels.int8 import has_fast_int8
 from ..kernels.pack import pack_int8
 from ..training.bpe import streaming_audio, train_bpe
-from ..training.lexicon import PHONE_IDS, Lexicon
+from ..training.lexicon import PHONE_IDS, WORD, Lexicon
 from ..training.loop import CHECKPOINT, Figures, LoopConfig, make_fabric, train
+from ..training.ngrams import count_ngrams
 from ..training.pool import Clip
 from ..training.splice import PhoneBank, Spoken
 from .checkpoint import save_native
+from .config import small_english
 from .model import AudioEncoder, RealtimeASR
 from .prepare import plain_words
 from .recipe import FAR, OTHERS_FROM, WIDE_BLOCKS, Recipe
 from .rows import FeatureCache, FeatureRows
+from .search import WordSearch
 from .tasks import DecoderTask, EncoderTask, JointTask, hear_phones
+from .vocabulary import Vocabulary
 from .whisper import load_whisper_encoder
 
-STAGES = ("encoder", "features", "decoder", "joint", "export")
+STAGES = ("encoder", "search", "features", "decoder", "joint", "export")
 LEVEL_DBFS = -24.0  # of a clip whose frames are kept
 MAIN_BLOCK = 16
 FEATURE_BLOCKS = (4, 8, 16, 32, 64)
@@ -63,6 +72,7 @@ class Run:
     precision: str = "auto"
     seed: int = 0
     init: Path | None = None  # another run, whose averaged weights a stage starts from
+    rate: float = 1.0  # factor on the peak learning rates
 
     @property
     def tokenizer(self) -> Path:
@@ -83,6 +93,7 @@ def main_train_asr(stage: str, run: Run, say: Callable[[str], None] = print) -> 
     say(f"{len(recipe.clips)} clips, {sum(clip.seconds for clip in recipe.clips) / 3600:.2f} hours")
     {
         "encoder": train_encoder,
+        "search": export_search,
         "features": keep_features,
         "decoder": train_decoder,
         "joint": train_joint,
@@ -124,8 +135,8 @@ def train_encoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
         load_whisper_encoder(task.encoder, run.whisper)
     begun = 0.0 if run.init is None else WIDE_BLOCKS  # the wide blocks of the start are behind it
     groups = [
-        {"params": list(task.encoder.parameters()), "lr": 3e-4, "weight_decay": 0.01},
-        {"params": list(task.head.parameters()), "lr": 2e-3, "weight_decay": 0.01},
+        {"params": list(task.encoder.parameters()), "lr": 3e-4 * run.rate, "weight_decay": 0.01},
+        {"params": list(task.head.parameters()), "lr": 2e-3 * run.rate, "weight_decay": 0.01},
     ]
     train(
         make_fabric(run.devices, run.precision),
@@ -237,7 +248,7 @@ def train_decoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
         }
 
     config = LoopConfig(run.steps, seed=run.seed)
-    groups = split_decay(task, 2e-3)
+    groups = split_decay(task, 2e-3 * run.rate)
     train(make_fabric(run.devices, run.precision), config, run.out / "decoder", task, groups, draw, None, say)
 
 
@@ -279,9 +290,9 @@ def train_joint(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
     task.model.adapter.load_state_dict(strip(decoder, "adapter."))
     task.model.decoder.load_state_dict(strip(decoder, "decoder."))
     groups = [
-        {"params": list(task.model.encoder.parameters()), "lr": 1e-4, "weight_decay": 0.01},
-        {"params": list(task.head.parameters()), "lr": 5e-4, "weight_decay": 0.01},
-        *split_decay(nn.ModuleList([task.model.adapter, task.model.decoder]), 5e-4),
+        {"params": list(task.model.encoder.parameters()), "lr": 1e-4 * run.rate, "weight_decay": 0.01},
+        {"params": list(task.head.parameters()), "lr": 5e-4 * run.rate, "weight_decay": 0.01},
+        *split_decay(nn.ModuleList([task.model.adapter, task.model.decoder]), 5e-4 * run.rate),
     ]
     train(
         make_fabric(run.devices, run.precision),
@@ -307,6 +318,36 @@ def export(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
         model.decoder.load_state_dict(strip(decoder, "decoder."))
     save_native(model, recipe.tokenizer, run.out / "model", dtype=torch.float16)
     say(f"wrote {run.out / 'model'}")
+
+
+def export_search(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
+    """`model/` in the run's folder: a listener that searches for words."""
+    config = small_english(recipe.tokenizer.vocab_size)
+    model = RealtimeASR(config)
+    encoder = averaged(run.out / "encoder")
+    model.encoder.load_state_dict(strip(encoder, "encoder."))
+    model.adapter.load_state_dict({f"head.{name}": value for name, value in strip(encoder, "head.").items()})
+    assert isinstance(model.decoder, WordSearch)
+    words = count_words(run, recipe)
+    model.decoder.learn(words)
+    save_native(model, recipe.tokenizer, run.out / "model", dtype=torch.float16)
+    say(f"{len(words.words)} words, {len(words.language.pair_word)} pairs; wrote {run.out / 'model'}")
+
+
+def count_words(run: Run, recipe: Recipe) -> Vocabulary:
+    """Words of transcripts and text, how they sound and follow each other, and how often phones are heard."""
+    sentences = [tuple(words) for words in read_text(run)]
+    sentences += sorted({clip.words for clip in recipe.clips} - set(sentences))
+    known = sorted({word for words in sentences for word in words if WORD.fullmatch(word)})
+    said = Lexicon(run.pool / "lexicon.json", jobs=2).lookup(known)
+    language = count_ngrams(sentences, known)
+    frames = np.ones(len(PHONE_IDS) + 1)
+    for clip in recipe.clips:
+        for phone, (start, end) in zip(clip.phones, clip.spans, strict=True):
+            frames[phone] += end - start
+        frames[0] += max(0, clip.samples // 320 - sum(end - start for start, end in clip.spans))
+    sounds = {word: [[PHONE_IDS[phone] for phone in said[word]]] for word in known}
+    return Vocabulary.build(sounds, language, np.log(frames / frames.sum()).astype(np.float32))
 
 
 def averaged(folder: Path, prefix: str = "") -> dict[str, Tensor]:

@@ -114,6 +114,16 @@ class Words:
         if taken:
             self._scores = []
 
+    def add(self, text: str, start: float, end: float, confidence: float) -> None:
+        """A whole word with measured times in seconds, as a search finds it."""
+        start = max(start + self.offset, self._end)
+        end = max(end + self.offset, start)
+        word = Word(text, start, end, calibrated(confidence, *self.calibration))
+        self._end, self._cut = end, False
+        self._fresh.append(word)
+        if self.keep:
+            self.all.append(word)
+
     def finish(self) -> None:
         """The end of the session: what is written is complete."""
         self._close()

@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _jit = cast("Callable[..., Callable[[Any], Any]]", numba.njit)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _compile(function: F) -> F:
+def compiled(function: F) -> F:
     """Machine code at the first call, kept on disk for the next process where a folder can be written."""
     # Sums may be reordered when the code is made, never when it runs: the order is the same for every row.
     options = {"fastmath": True, "nogil": True, "error_model": "numpy"}
@@ -35,7 +35,7 @@ def _compile(function: F) -> F:
         return _jit(**options)(function)
 
 
-@_compile
+@compiled
 def dense(x: Floats, weight: Bytes, scale: Floats, y: Floats) -> None:
     """y [rows, out] = x [rows, in] times int8 [out, in], with a scale for each output; out in fours."""
     for o in range(0, weight.shape[0], 4):
@@ -57,7 +57,7 @@ def dense(x: Floats, weight: Bytes, scale: Floats, y: Floats) -> None:
             y[r, o + 3] = d * scale[o + 3]
 
 
-@_compile
+@compiled
 def normalise(x: Floats, weight: Floats, eps: float, y: Floats) -> None:
     """RMSNorm of rows [rows, dim]."""
     for r in range(x.shape[0]):
@@ -69,7 +69,7 @@ def normalise(x: Floats, weight: Floats, eps: float, y: Floats) -> None:
             y[r, i] = x[r, i] * factor * weight[i]
 
 
-@_compile
+@compiled
 def turn(x: Floats, begin: int, heads: int, cos: Floats, sin: Floats) -> None:
     """Rotate `heads` heads of a row x [width] from `begin` on, in pairs; angles [head_dim / 2]."""
     half = cos.shape[0]
@@ -82,7 +82,7 @@ def turn(x: Floats, begin: int, heads: int, cos: Floats, sin: Floats) -> None:
             x[at + 2 * j + 1] = b * cos[j] + a * sin[j]
 
 
-@_compile
+@compiled
 def attend_one(q: Floats, keys: Floats, values: Floats, position: int, span: int, y: Floats) -> None:
     """One query against the ring of one key head.
 
@@ -117,7 +117,7 @@ def attend_one(q: Floats, keys: Floats, values: Floats, position: int, span: int
         y[j] /= total
 
 
-@_compile
+@compiled
 def decode(
     x: Floats,
     slots: Ints,

@@ -25,6 +25,7 @@ RECIPES = {
     "emission",
     "hearing",
     "peers",
+    "phone",
     "scoreboard",
     "scoring",
     "timing",
@@ -65,10 +66,11 @@ BASE = {
     "tiktoken",
     "typer",
     "click",
+    "numba",
     "rillvox",
 }
-# Modules made for an extra; the rest of the library imports them where they are used.
-WITH_EXTRA = {"kernels.numba_decoder"}
+# Half a second to import: the rest of the library imports them where they are used.
+WHEN_USED = {"kernels.numba_decoder", "kernels.numba_search"}
 LIBRARY = {"errors", "audio", "kernels", "codec", "asr", "tts", "cli", "commands", "__init__"}
 
 
@@ -167,14 +169,14 @@ def worldly(module: str, source: str) -> list[str]:
 
 
 def not_in_base(module: str, source: str) -> list[str]:
-    if layer(module) not in LIBRARY or module in WITH_EXTRA:
+    if layer(module) not in LIBRARY or module in WHEN_USED:
         return []
     return [
         f"{module}:{i.line} imports {i.name}, which the base install lacks: import it where it is used"
         for i in imports(source, module)
         if not (i.for_types or i.lazy)
         and (
-            i.name.rpartition(".")[0] in WITH_EXTRA
+            i.name.rpartition(".")[0] in WHEN_USED
             if i.relative
             else i.name.split(".")[0] not in BASE | set(sys.stdlib_module_names)
         )

@@ -25,6 +25,7 @@ RATE = 16000
 TEST_FOLD = 5
 
 Samples = NDArray[np.float32]
+MAKERS = ("silence", "coloured", "recorded", "tonal")  # kinds of streams in which nobody speaks
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,62 @@ class Noises:
             return None
         room = self.rooms[int(generator.integers(len(self.rooms)))]
         return self.samples(room), room.direct_index
+
+
+def draw_quiet(length: int, noises: Noises | None, generator: np.random.Generator) -> Samples:
+    """A stretch in which nobody speaks: near silence, coloured noise and hum, recorded noise, or tones.
+
+    Its level is anything from 70 to 16 dB below full scale, mixed kinds included.
+    """
+    parts = [_make(length, noises, generator)]
+    if generator.random() < 0.3:
+        parts.append(_make(length, noises, generator) * np.float32(generator.uniform(0.1, 1.0)))
+    x = np.sum(parts, axis=0, dtype=np.float32)
+    level = 10 ** (float(generator.uniform(-70, -16)) / 20)
+    return np.clip(x * np.float32(level / max(1e-4, float(x.std()))), -1, 1).astype(np.float32)
+
+
+def _make(length: int, noises: Noises | None, generator: np.random.Generator) -> Samples:
+    kind = str(generator.choice(MAKERS, p=[0.1, 0.2, 0.5, 0.2]))
+    if kind == "recorded" and noises is not None:
+        # Several events in a row, or one background.
+        drawn = [noises.draw_noise(length, generator) for _ in range(int(generator.integers(1, 4)))]
+        return sum((x for x in drawn if x is not None), np.zeros(length, np.float32))
+    if kind == "tonal":
+        return tones(length, generator)
+    if kind == "silence":
+        return generator.standard_normal(length, dtype=np.float32) * np.float32(1e-4)
+    return coloured(length, generator)
+
+
+def coloured(length: int, generator: np.random.Generator) -> Samples:
+    """White, pink or brown noise with some mains hum in it."""
+    white = generator.standard_normal(length).astype(np.float32)
+    frequencies = np.maximum(np.fft.rfftfreq(length, 1 / RATE), 20.0)
+    shape = frequencies ** -float(generator.choice([0.0, 0.5, 1.0]))
+    x = np.fft.irfft(np.fft.rfft(white) * shape, length).astype(np.float32)
+    hum = np.sin(2 * np.pi * float(generator.choice([50, 60, 120])) * np.arange(length) / RATE)
+    return np.asarray(x + np.float32(x.std() * generator.uniform(0, 1)) * hum.astype(np.float32), np.float32)
+
+
+def tones(length: int, generator: np.random.Generator) -> Samples:
+    """Something like music: notes and chords of a few harmonics, one after another."""
+    x = np.zeros(length, np.float32)
+    tempo = float(generator.uniform(0.12, 0.9))
+    brightness = float(generator.uniform(0.3, 0.9))
+    at = 0
+    while at < length:
+        size = min(length - at, max(160, int(tempo * float(generator.choice([0.5, 1, 1, 2])) * RATE)))
+        seconds = np.arange(size) / RATE
+        fade = np.exp(-seconds * generator.uniform(0.5, 8)) * np.minimum(1, seconds / 0.01)
+        for _ in range(int(generator.choice([0, 1, 1, 2, 3]))):
+            pitch = 55.0 * 2 ** (int(generator.integers(0, 49)) / 12)
+            for harmonic in range(1, int(generator.integers(2, 9))):
+                if pitch * harmonic < 7500:
+                    wave = np.sin(2 * np.pi * pitch * harmonic * seconds + generator.uniform(0, 6.3))
+                    x[at : at + size] += (brightness**harmonic * fade * wave).astype(np.float32)
+        at += size
+    return x
 
 
 def _part(rooms: Sequence[Room], held_out: bool) -> list[Room]:

@@ -10,7 +10,7 @@ from tiny_listener import assert_same_weights, byte_tokenizer, golden_config, ra
 
 from rillvox.asr import checkpoint
 from rillvox.asr.checkpoint import load_listener, load_model, save_native
-from rillvox.asr.config import ASRConfig, small_english
+from rillvox.asr.config import ASRConfig, small_decoder, small_english
 from rillvox.asr.model import RealtimeASR
 from rillvox.errors import CheckpointError
 
@@ -29,7 +29,7 @@ def test_a_saved_model_comes_back_bit_for_bit(tmp_path: Path, config: ASRConfig)
 
 
 def test_the_default_model_fits_its_budget_in_half_precision(tmp_path: Path) -> None:
-    config = small_english(1100)
+    config = small_english(1100, small_decoder())
     model = RealtimeASR(config).eval()
     save_native(model, byte_tokenizer(1100), tmp_path / "asr-en", dtype=torch.float16)
     size = sum(path.stat().st_size for path in (tmp_path / "asr-en").iterdir())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rillvox.asr import delays
-from rillvox.asr.config import ASRConfig, small_english, voxtral_realtime_4b
+from rillvox.asr.config import ASRConfig, small_decoder, small_english, voxtral_realtime_4b
 from rillvox.asr.delays import (
     DelayClock,
     align,
@@ -91,7 +91,11 @@ def test_a_delay_that_is_no_whole_step_is_refused_not_rounded(ms: int) -> None:
         check_delay(ms, "draft_ms")
 
 
-@pytest.mark.parametrize("config", [small_english(300), voxtral_realtime_4b()], ids=["small", "4b"])
+@pytest.mark.parametrize(
+    "config",
+    [small_english(300), small_english(300, small_decoder()), voxtral_realtime_4b()],
+    ids=["small", "writer", "4b"],
+)
 def test_the_range_that_is_named_is_what_the_model_can_do(config: ASRConfig) -> None:
     for ms in range(80, 2401, 80):
         tokens, block = config.split_delay(ms)

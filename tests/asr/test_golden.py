@@ -99,7 +99,7 @@ def test_the_waveform_gives_the_golden_mel_and_vectors(model: RealtimeASR) -> No
 def test_the_delay_embedding_and_its_scales(model: RealtimeASR, delay: int) -> None:
     condition = delay_embedding(torch.tensor(delay), model.config.dim)
     assert furthest(condition, DECODER[f"d{delay}.t_cond"]) <= 1e-6
-    scales = torch.stack(model.decoder.transformer.ada_scales(condition))
+    scales = torch.stack(model.text_decoder.transformer.ada_scales(condition))
     assert furthest(scales, DECODER[f"d{delay}.ada_scale"]) <= 1e-5
 
 
@@ -342,7 +342,7 @@ def test_a_window_that_is_one_off_is_seen(native: RealtimeASR) -> None:
 
 
 def with_window(model: RealtimeASR, encoder: int, decoder: int) -> None:
-    for stack, window in ((model.encoder.transformer, encoder), (model.decoder.transformer, decoder)):
+    for stack, window in ((model.encoder.transformer, encoder), (model.text_decoder.transformer, decoder)):
         stack.config = replace(stack.config, window=window)
 
 

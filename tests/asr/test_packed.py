@@ -28,7 +28,7 @@ def packed(fused: bool = True) -> Tiny:
     model = copy.deepcopy(small().model)
     model.pack()
     if not fused:
-        model.decoder.fused = None
+        model.text_decoder.fused = None
     return Tiny(model, small().tokenizer)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_listener import GOLDEN, golden_config, small_config
 
-from rillvox.asr.config import ASRConfig, small_english, voxtral_realtime_4b
+from rillvox.asr.config import ASRConfig, small_decoder, small_english, voxtral_realtime_4b
 from rillvox.asr.params import config_from_hf, load_config, params_from_config
 from rillvox.errors import CheckpointError, ConfigError
 
@@ -65,10 +65,11 @@ def test_the_released_config_is_written_with_the_released_keys_and_no_others() -
         golden_config(),
         small_config(),
         small_english(1100),
+        small_english(1100, small_decoder()),
         voxtral_realtime_4b(),
         replace(golden_config(), time_embedding_dtype="bfloat16", buffer_tokens=4),
     ],
-    ids=["golden", "small", "default", "4b", "odd"],
+    ids=["golden", "small", "default", "writer", "4b", "odd"],
 )
 def test_a_config_survives_the_file(config: ASRConfig) -> None:
     text = json.dumps(params_from_config(config))

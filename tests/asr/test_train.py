@@ -15,12 +15,16 @@ pytest.importorskip("lightning_fabric")
 pytest.importorskip("tokenizers")
 
 from rillvox.asr import recipe as recipes
+from rillvox.asr import train as training
 from rillvox.asr.config import ASRConfig, small_english
 from rillvox.asr.delays import DelayClock
 from rillvox.asr.prepare import plain_words
+from rillvox.asr.stream import ASR
 from rillvox.asr.targets import IGNORED, input_tokens, target_tokens
 from rillvox.asr.train import Run, main_train_asr
+from rillvox.audio import Audio
 from rillvox.errors import CheckpointError, ConfigError
+from rillvox.kernels.transformer import TransformerConfig
 from rillvox.training.pool import Clip, Pool, write_pool
 from rillvox.training.splice import PhoneBank, Spoken
 
@@ -57,13 +61,17 @@ def pool(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    def tiny_english(vocab_size: int) -> ASRConfig:
-        config = small_english(vocab_size)
+    def tiny_english(vocab_size: int, decoder: TransformerConfig | None = None) -> ASRConfig:
+        config = small_english(vocab_size, decoder)
         stack = replace(config.encoder.stack, dim=32, n_layers=1, n_heads=2, head_dim=16, hidden_dim=64)
-        decoder = replace(config.decoder, dim=32, n_layers=1, n_heads=2, head_dim=16, hidden_dim=48)
-        return replace(config, encoder=replace(config.encoder, stack=stack), decoder=decoder, adapter_dim=176)
+        config = replace(config, encoder=replace(config.encoder, stack=stack))
+        if decoder is None:
+            return config
+        decoder = replace(decoder, dim=32, n_layers=1, n_heads=2, head_dim=16, hidden_dim=48)
+        return replace(config, decoder=decoder, adapter_dim=176)
 
     monkeypatch.setattr(recipes, "small_english", tiny_english)
+    monkeypatch.setattr(training, "small_english", tiny_english)
 
 
 def figures(folder: Path) -> list[dict[str, float]]:
@@ -84,6 +92,11 @@ def test_the_stages_run_one_after_the_other_and_learn(pool: Path, tmp_path: Path
     main_train_asr("encoder", run, quiet)
     encoder = figures(run.out / "encoder")
     assert encoder[-1]["loss"] < encoder[0]["loss"]
+    main_train_asr("search", run, quiet)
+    found = ASR.load(run.out / "model").transcribe(
+        Audio(Pool.open(pool).samples(Pool.open(pool).clips[0]), 16000)
+    )
+    assert set(found.text.split()) <= set(WORDS)
     main_train_asr("features", run, quiet)
     main_train_asr("decoder", run, quiet)
     decoder = figures(run.out / "decoder")

@@ -181,7 +181,7 @@ def test_bfloat16_norms_agree_to_the_bit(pair: tuple[Any, RealtimeASR, Path]) ->
     with torch.no_grad():
         expected = type(norm)(ours.config.dim, norm.variance_epsilon).bfloat16()
         expected.weight.copy_(norm.weight)
-        last = ours.decoder.transformer.norm
+        last = ours.text_decoder.transformer.norm
         assert last is not None
         found = type(last)(ours.config.dim, last.eps).bfloat16()
         found.weight.copy_(last.weight)

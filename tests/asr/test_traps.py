@@ -33,7 +33,7 @@ from rillvox.asr.checkpoint import load_model
 from rillvox.asr.config import FRAMES_PER_TOKEN
 from rillvox.asr.delays import FRAME_SAMPLES, MEL_LOOKAHEAD, DelayClock
 from rillvox.asr.frontend import LogMel
-from rillvox.asr.model import RealtimeASR
+from rillvox.asr.model import Adapter, RealtimeASR
 from rillvox.errors import CheckpointError
 from rillvox.kernels import transformer
 from rillvox.kernels.state import StateTree, leaf, subtree
@@ -123,10 +123,12 @@ def test_the_adapter_groups_by_the_width_of_the_encoder() -> None:
     config = golden_config()
     stack = replace(config.encoder.stack, hidden_dim=72)  # 4 x 32 is 128
     odd = random_listener(replace(config, encoder=replace(config.encoder, stack=stack)))
-    assert odd.adapter[0].in_features == FRAMES_PER_TOKEN * 32
+    adapter = odd.adapter
+    assert isinstance(adapter, Adapter)
+    assert adapter[0].in_features == FRAMES_PER_TOKEN * 32
     frames = odd.encoder(MEL[..., :80])
     row = torch.cat([frames[0, i] for i in range(4, 8)])
-    expected = odd.adapter[2](torch.nn.functional.gelu(odd.adapter[0](row)))
+    expected = adapter[2](torch.nn.functional.gelu(adapter[0](row)))
     assert furthest(odd.adapter(frames)[0, 1], expected) <= 1e-5
 
 

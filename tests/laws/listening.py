@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from rillvox.asr.batch import Batch
 from rillvox.asr.checkpoint import load_model
-from rillvox.asr.config import ASRConfig, small_english, with_window
+from rillvox.asr.config import ASRConfig, small_decoder, small_english, with_window
 from rillvox.asr.frontend import LogMel, LogMelConfig
 from rillvox.asr.lanes import Lane
 from rillvox.asr.model import RealtimeASR
@@ -54,9 +54,11 @@ def golden() -> Tiny:
 @cache
 def small() -> Tiny:
     """The default listener's habits (blocks 4, 8, 16; 80 mels) at a toy's size, with short windows."""
-    config = with_window(small_english(300), encoder=40, decoder=24)
+    config = with_window(small_english(300, small_decoder()), encoder=40, decoder=24)
     stack = replace(config.encoder.stack, dim=48, n_layers=3, n_heads=3, head_dim=16, hidden_dim=96)
-    decoder = replace(config.decoder, dim=32, n_layers=2, n_heads=2, head_dim=16, hidden_dim=64, ada_dim=8)
+    decoder = replace(
+        config.text_decoder, dim=32, n_layers=2, n_heads=2, head_dim=16, hidden_dim=64, ada_dim=8
+    )
     encoder = replace(config.encoder, stack=stack, blocks=(4, 8, 16))
     config = replace(config, encoder=encoder, decoder=decoder, adapter_dim=40, block_delays_ms=(0, 160, 320))
     config = replace(config, most_delay_tokens=30)
@@ -74,7 +76,7 @@ def _random(config: ASRConfig) -> RealtimeASR:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, 2.0 * parameter[0].numel() ** -0.5)
-        embeddings = model.decoder.tok_embeddings.weight
+        embeddings = model.text_decoder.tok_embeddings.weight
         embeddings.normal_(0, 0.3)
         embeddings[32] *= 6.0
         embeddings[33] *= 1.9
@@ -109,7 +111,7 @@ def offline(tiny: Tiny, samples: np.ndarray, delay: int, block: int) -> list[int
     steps = audio.shape[1]
     delays = torch.tensor([delay])
     while len(tokens) <= steps:
-        logits = model.decoder(audio[:, : len(tokens)], torch.tensor([tokens]), delays)
+        logits = model.text_decoder(audio[:, : len(tokens)], torch.tensor([tokens]), delays)
         tokens.append(int(logits[0, -1].argmax()))
     return tokens[length:]
 

@@ -1,0 +1,75 @@
+"""What a searching listener's encoder hears by itself: phones, without dictionary and language.
+
+The likeliest phone of every frame, repeats and silence left out, against the pronunciations of the words that
+were said: how much of an error is the ear's, and how much the search's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..training.manifests import Clip
+from ..training.score import bootstrap, edits, total
+from .delays import FRAME_SAMPLES, MEL_LOOKAHEAD
+from .frontend import LogMel, LogMelConfig
+from .hearing import Samples
+from .model import RealtimeASR
+from .scoring import ALL
+from .search import PHONES, WordSearch
+
+
+def phones_heard(model: RealtimeASR, samples: Samples, block: int) -> list[str]:
+    """Phones ("1" to "39") of a clip, 16 kHz mono, by the encoder and its head alone."""
+    config = model.config.encoder
+    mel = LogMel(LogMelConfig(n_mels=config.n_mels, floor_max=config.global_log_mel_max))
+    lead = model.config.left_pad_tokens * FRAME_SAMPLES
+    longest = max(config.blocks) // 4 * FRAME_SAMPLES
+    length = -(-(lead + len(samples) + FRAME_SAMPLES) // longest) * longest
+    padded = np.zeros(length, np.float32)
+    padded[lead - MEL_LOOKAHEAD :][: len(samples)] = samples
+    with torch.inference_mode():
+        scores = model.encode(mel(torch.as_tensor(padded)[None]), block=block)
+    likeliest = scores.reshape(-1, PHONES).argmax(-1)[lead // FRAME_SAMPLES * 4 :]
+    return [str(phone) for phone, _ in groupby(int(phone) for phone in likeliest) if phone]
+
+
+def phone_errors(
+    model: RealtimeASR,
+    clips: Sequence[Clip],
+    references: Sequence[str],
+    load: Callable[[Clip], Samples],
+    delay_ms: int,
+) -> dict[str, Any] | None:
+    """Phone error rate of each corpus and of all, with intervals; None for a listener without phones.
+
+    A clip with a word that is not in the dictionary is left out; how many are is told as `left_out`.
+    """
+    if not isinstance(model.decoder, WordSearch):
+        return None
+    sounds = model.decoder.vocabulary.sounds()
+    _, block = model.config.split_delay(delay_ms)
+    known = [
+        (clip, [str(phone) for word in reference.split() for phone in sounds[word]])
+        for clip, reference in zip(clips, references, strict=True)
+        if all(word in sounds for word in reference.split())
+    ]
+    scored = [(clip, edits(said, phones_heard(model, load(clip), block))) for clip, said in known]
+    corpora: dict[str, Any] = {}
+    for name in [*sorted({clip.corpus for clip, _ in scored if clip.corpus}), ALL]:
+        chosen = [(clip, found) for clip, found in scored if name in (ALL, clip.corpus)]
+        if not chosen:
+            continue
+        parts = [found for _, found in chosen]
+        interval = bootstrap(parts, [clip.speaker for clip, _ in chosen])
+        corpora[name] = asdict(total(parts)) | {
+            "rate": total(parts).rate,
+            "low": interval.low,
+            "high": interval.high,
+        }
+    return {"corpora": corpora, "left_out": len(clips) - len(known), "block": block}
