@@ -215,7 +215,6 @@ def _search(top: Section) -> SearchConfig:
     return SearchConfig(
         tokens=search.integer("tokens", usual.tokens),
         history=search.integer("history", usual.history),
-        prior=search.number("prior", usual.prior),
         language=search.positive("language", usual.language),
         word=search.number("word", usual.word),
         phone=search.number("phone", usual.phone),

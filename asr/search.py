@@ -33,16 +33,15 @@ PHONES = 40  # 39 and none
 class SearchConfig:
     """Numbers of the search, found on the development set; see `kernels.search_tables.Habits`."""
 
-    tokens: int = 512
+    tokens: int = 768
     history: int = 32
-    prior: float = 0.35  # how much of the log-prior of a phone is taken off its score
-    language: float = 1.0
-    word: float = -2.4
-    phone: float = -0.2
-    noise: float = 1.4
-    beam: float = 15.0
+    language: float = 1.08
+    word: float = -3.25
+    phone: float = -0.25
+    noise: float = 2.6
+    beam: float = 17.0
     sharpness: float = 1.0
-    sure: float = 0.95
+    sure: float = 0.8
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.history <= ROOM:
@@ -106,11 +105,10 @@ class WordSearch(nn.Module):
     def learn(self, vocabulary: Vocabulary) -> None:
         """Search among these words from now on."""
         config = self.config
-        if len(vocabulary.prior) != PHONES:
-            raise CheckpointError(f"the words know {len(vocabulary.prior)} phones, the model {PHONES}")
+        if int(vocabulary.tree.phone.max()) >= PHONES:
+            raise CheckpointError(f"the words have phones above {PHONES - 1}, which the model does not know")
         self._vocabulary = vocabulary
         self._habits = Habits(
-            vocabulary.prior * np.float32(config.prior),
             config.language,
             config.word,
             config.phone,

@@ -335,19 +335,14 @@ def export_search(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
 
 
 def count_words(run: Run, recipe: Recipe) -> Vocabulary:
-    """Words of transcripts and text, how they sound and follow each other, and how often phones are heard."""
+    """Words of transcripts and text, how they sound, and how they follow each other."""
     sentences = [tuple(words) for words in read_text(run)]
     sentences += sorted({clip.words for clip in recipe.clips} - set(sentences))
     known = sorted({word for words in sentences for word in words if WORD.fullmatch(word)})
     said = Lexicon(run.pool / "lexicon.json", jobs=2).lookup(known)
     language = count_ngrams(sentences, known)
-    frames = np.ones(len(PHONE_IDS) + 1)
-    for clip in recipe.clips:
-        for phone, (start, end) in zip(clip.phones, clip.spans, strict=True):
-            frames[phone] += end - start
-        frames[0] += max(0, clip.samples // 320 - sum(end - start for start, end in clip.spans))
     sounds = {word: [[PHONE_IDS[phone] for phone in said[word]]] for word in known}
-    return Vocabulary.build(sounds, language, np.log(frames / frames.sum()).astype(np.float32))
+    return Vocabulary.build(sounds, language)
 
 
 def averaged(folder: Path, prefix: str = "") -> dict[str, Tensor]:

@@ -33,19 +33,14 @@ class _Handle(Protocol):
 
 
 class Vocabulary:
-    """Words, the tree of their pronunciations, and the language.
+    """Words, the tree of their pronunciations, and the language."""
 
-    `prior` is how often each phone fills a frame of the speech that the encoder learned from, as a logarithm.
-    """
-
-    def __init__(self, words: Sequence[str], tree: Tree, language: Language, prior: Floats) -> None:
+    def __init__(self, words: Sequence[str], tree: Tree, language: Language) -> None:
         self.words = list(words)
-        self.tree, self.language, self.prior = tree, language, prior
+        self.tree, self.language = tree, language
 
     @classmethod
-    def build(
-        cls, sounds: Mapping[str, Sequence[Sequence[int]]], language: Language, prior: Floats
-    ) -> Vocabulary:
+    def build(cls, sounds: Mapping[str, Sequence[Sequence[int]]], language: Language) -> Vocabulary:
         """From the pronunciations of each word, in the order of the language's numbers.
 
         Raises:
@@ -59,7 +54,7 @@ class Vocabulary:
         for word, said in sounds.items():
             if not said or not all(said):
                 raise ConfigError(f"the word {word!r} has no pronunciation")
-        return cls(words, plant(list(sounds.values()), language.single), language, prior)
+        return cls(words, plant(list(sounds.values()), language.single), language)
 
     def sounds(self) -> dict[str, list[int]]:
         """The first pronunciation of every word, as phones."""
@@ -77,7 +72,7 @@ class Vocabulary:
     def digest(self) -> str:
         """Tells vocabularies apart."""
         digest = hashlib.sha256("\n".join(self.words).encode())
-        for table in (*self.tree, *self.language, self.prior):
+        for table in (*self.tree, *self.language):
             digest.update(np.ascontiguousarray(table).tobytes())
         return digest.hexdigest()
 
@@ -86,7 +81,6 @@ class Vocabulary:
         tables: dict[str, NDArray[Any]] = {}
         for name, table in {**self.tree._asdict(), **self.language._asdict()}.items():
             tables[name] = _packed(name, cast("NDArray[Any]", table))
-        tables["prior"] = self.prior
         tables["words"] = np.frombuffer("\n".join(self.words).encode(), np.uint8)
         save_file(tables, path, {"rillvox_words": _VERSION})
 
@@ -111,12 +105,9 @@ class Vocabulary:
             tree = Tree(**{name: plain[name] for name in Tree._fields})
             language = Language(**{name: plain[name] for name in Language._fields})
             _check(words, tree, language)
-            prior = plain["prior"].astype(np.float32)
-            if not np.isfinite(prior).all() or int(tree.phone.max()) >= len(prior):
-                raise ValueError("a prior that does not fit the phones")
         except (KeyError, ValueError, IndexError) as error:
             raise CheckpointError(f"{path}: damaged: {error}") from error
-        return cls(words, tree, language, prior)
+        return cls(words, tree, language)
 
 
 def plant(sounds: Sequence[Sequence[Sequence[int]]], single: Floats) -> Tree:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..asr.events import Draft, Partial
-from ..asr.stream import ASR
 from ..audio import open_audio
 from ..errors import AudioError
 from .caption_line import CaptionLine
+from .loading import load_ready
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,7 +45,7 @@ def listen(file: str | None, model: str, delay_ms: int, draft_ms: int | None = N
         blocks = microphone(RATE, stopped)
     else:
         blocks = paced(open_audio(file, RATE, BLOCK_SECONDS), stopped)
-    asr = ASR.load(model)
+    asr = load_ready(model, delay_ms, draft_ms)
     if file is None:
         print("Listening; Ctrl-C ends.", file=sys.stderr)
     previous = signal.signal(signal.SIGINT, _stop_at_first(stopped))

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..asr.stream import ASR
 from ..errors import AudioError, ConfigError
+from .loading import load_ready
 from .outputs import check_output
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from ..asr.stream import ASR
     from ..asr.transcript import Transcript
 
 SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
@@ -49,7 +50,7 @@ def transcribe(files: Sequence[str], model: str, delay_ms: int, form: str, outpu
         _check_output(output, several)
     if several and output is not None:
         _refuse_clashes(files)
-    asr = ASR.load(model)
+    asr = load_ready(model, delay_ms)
     failed = 0
     for file in files:
         damage: list[AudioError] = []

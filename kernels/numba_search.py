@@ -80,17 +80,11 @@ def search_step(
     said = np.empty(CANDIDATES, np.int32)
     weight = np.float32(habits.language)
     beam = np.float32(habits.beam)
-    emission = np.empty(phones.shape[1], np.float32)
     for row in range(phones.shape[0]):
         frame = int(tokens.size[1])
-        likeliest = phones[row, 0]
-        for p in range(phones.shape[1]):
-            emission[p] = phones[row, p] - habits.prior[p]
-            likeliest = max(likeliest, phones[row, p])
-        speech = emission[1]
-        for p in range(1, phones.shape[1]):
-            speech = max(speech, emission[p])
-        between = max(emission[0], speech - np.float32(habits.noise))
+        emission = phones[row]
+        likeliest = emission.max()
+        between = max(emission[0], likeliest - np.float32(habits.noise))
         filled = 0
         best = LOWEST
         for i in range(tokens.size[0]):
@@ -130,7 +124,7 @@ def search_step(
                 if n == 0:
                     fit[k] = 0
                 else:
-                    fit[k] = (0 if here == 0 else tokens.fit[i]) + phones[row, tree.phone[n]] - likeliest
+                    fit[k] = (0 if here == 0 else tokens.fit[i]) + emission[tree.phone[n]] - likeliest
         floor = best - beam
         alive = filled
         # Words that end here go on from the root, with the language's say.

@@ -46,7 +46,6 @@ class Language(NamedTuple):
 class Habits(NamedTuple):
     """Numbers of the search; scores are natural logarithms."""
 
-    prior: Floats  # taken off the score of each phone
     language: float  # weight of the language
     word: float  # added for every word
     phone: float  # added for every phone

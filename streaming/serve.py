@@ -190,6 +190,7 @@ def serve(settings: GatewaySettings, make_listener: Callable[[], Listener]) -> N
         elif engine.failure is not None:
             server.should_exit = True
 
+    print(f"rillvox loads {settings.model}", file=sys.stderr, flush=True)  # noqa: T201
     engine.start()
     threading.Thread(target=announce, name="rillvox-announce", daemon=True).start()
     try:

@@ -112,7 +112,8 @@ def train(
         done = step == config.steps
         if step % config.log_every == 0 or done:
             row: dict[str, float] = {"step": step, "seconds": round(time.monotonic() - started, 1)}
-            row |= {k: round(sum(s[k] for s in seen) / len(seen), 4) for k in seen[0]}
+            # A batch without any of what a figure counts, such as speech, has none.
+            row |= {k: round(float(np.nanmean([s[k] for s in seen])), 4) for k in seen[0]}
             seen = []
             if evaluate is not None and (step % config.evaluate_every == 0 or done):
                 row |= _with_average(task, average, evaluate)

@@ -36,8 +36,8 @@ def search(
     live = [Hypothesis(0.0)]
     out: list[tuple[str, int, int, int]] = []
     for frame, row in enumerate(phones):
-        emission = row - config.prior * vocabulary.prior
-        between = max(emission[0], emission[1:].max() - config.noise)
+        emission = row
+        between = max(emission[0], emission.max() - config.noise)
         best: dict[tuple[int, int], Hypothesis] = {}
 
         def offer(hypothesis: Hypothesis, best: dict[tuple[int, int], Hypothesis] = best) -> None:
