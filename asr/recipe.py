@@ -26,6 +26,7 @@ OTHERS_SHARE = 0.3
 # How often a clip of a corpus is drawn beside one of the others: texts that are prompts with words
 # missing, and telephone prompts.
 SHARES = {"speechocean762": 0.5, "asterisk_allison": 0.3}
+PROMPTS = ("asterisk_allison",)  # no sentences that anybody says: their words are not counted
 AUGMENT = AugmentConfig(noise_share=0.2, room_share=0.08, snr_db=(8.0, 30.0))
 QUIET_SHARE = 0.06  # of the rows of sound; nobody speaks in them
 WIDE_BLOCKS = 0.15  # of the run: blocks are wide and positions start at 0

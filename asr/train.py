@@ -42,7 +42,7 @@ from .checkpoint import save_native
 from .config import small_english
 from .model import AudioEncoder, RealtimeASR
 from .prepare import plain_words
-from .recipe import FAR, OTHERS_FROM, WIDE_BLOCKS, Recipe
+from .recipe import FAR, OTHERS_FROM, PROMPTS, WIDE_BLOCKS, Recipe
 from .rows import FeatureCache, FeatureRows
 from .search import WordSearch
 from .tasks import DecoderTask, EncoderTask, JointTask, hear_phones
@@ -337,7 +337,8 @@ def export_search(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
 def count_words(run: Run, recipe: Recipe) -> Vocabulary:
     """Words of transcripts and text, how they sound, and how they follow each other."""
     sentences = [tuple(words) for words in read_text(run)]
-    sentences += sorted({clip.words for clip in recipe.clips} - set(sentences))
+    spoken_too = {clip.words for clip in recipe.clips if clip.corpus not in PROMPTS}
+    sentences += sorted(spoken_too - set(sentences))
     known = sorted({word for words in sentences for word in words if WORD.fullmatch(word)})
     said = Lexicon(run.pool / "lexicon.json", jobs=2).lookup(known)
     language = count_ngrams(sentences, known)

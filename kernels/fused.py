@@ -1,9 +1,8 @@
-"""One-call decoder steps for CPUs, where numba is installed (the extra `fast`)."""
+"""One-call decoder steps for CPUs, by numba."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import cast
 
 import numpy as np
@@ -18,9 +17,9 @@ from .transformer import Block, Transformer
 
 
 def fits_one_call(stack: Transformer) -> bool:
-    """Whether numba is here and the compiled step can be this stack's: Voxtral's decoder at any size."""
+    """Whether the compiled step can be this stack's: Voxtral's decoder at any size."""
     config = stack.config
-    plain = (
+    return (
         config.causal
         and config.block == 1
         and config.norm == "rms"
@@ -36,7 +35,6 @@ def fits_one_call(stack: Transformer) -> bool:
         and config.head_dim % 4 == 0  # `dense` gives outputs in fours, unchecked
         and config.hidden_dim % 2 == 0
     )
-    return plain and find_spec("numba") is not None
 
 
 class FusedStack:

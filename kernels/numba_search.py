@@ -163,12 +163,12 @@ def search_step(
         # The most likely ones become the tokens of the next frame.
         if filled > most:
             floor = max(floor, np.partition(score[:filled], filled - most)[filled - most])
-        kept = 0
-        history_word = tokens.word.copy()
-        history_start = tokens.start.copy()
-        history_stop = tokens.stop.copy()
-        history_fits = tokens.fits.copy()
-        history_count = tokens.words.copy()
+        kept, live = 0, int(tokens.size[0])
+        history_word = tokens.word[:live].copy()
+        history_start = tokens.start[:live].copy()
+        history_stop = tokens.stop[:live].copy()
+        history_fits = tokens.fits[:live].copy()
+        history_count = tokens.words[:live].copy()
         for k in range(filled):
             if score[k] < floor or kept == most:
                 continue

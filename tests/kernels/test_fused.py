@@ -134,8 +134,3 @@ def test_other_habits_are_left_to_the_stack(habit: dict[str, object]) -> None:
     config = SHAPES["equal heads"]
     assert fits_one_call(Transformer(config))
     assert not fits_one_call(Transformer(replace(config, **habit)))  # type: ignore[arg-type]
-
-
-def test_without_numba_the_stack_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rillvox.kernels.fused.find_spec", lambda _: None)
-    assert not fits_one_call(Transformer(SHAPES["equal heads"]))
