@@ -178,7 +178,7 @@ def search_step(
             slot[used[k]] = -1
         # The most likely ones become the tokens of the next frame.
         if filled > most:
-            floor = max(floor, crowd_floor(score, filled, most, best, beam))
+            floor = max(floor, crowd_floor(score, filled, most, float(best), float(beam)))
         kept, live = 0, int(tokens.size[0])
         history_word = tokens.word[:live].copy()
         history_start = tokens.start[:live].copy()
