@@ -109,12 +109,20 @@ def fit_logistic(confidences: Sequence[float], right: Sequence[bool]) -> tuple[f
     x = np.stack([np.log(c / (1 - c)), np.ones_like(c)], axis=1)
     y = np.asarray(right, np.float64)
     weights: NDArray[np.float64] = np.array([1.0, 0.0])
+
+    def loss(w: NDArray[np.float64]) -> float:
+        # A little pull towards no change keeps it finite where all is right or wrong.
+        pull = 5e-3 * float(np.square(w - [1.0, 0.0]).sum())
+        return float(np.logaddexp(0, x @ w).sum() - y @ (x @ w)) + pull
+
     for _ in range(50):
-        p = 1 / (1 + np.exp(-x @ weights))
-        # A little pull towards no change keeps the step finite where all is right or wrong.
+        p = np.exp(-np.logaddexp(0, -x @ weights))
         slope = x.T @ (p - y) + 1e-2 * (weights - [1.0, 0.0])
         curve = (x * (p * (1 - p))[:, None]).T @ x + 1e-2 * np.eye(2)
         step = np.linalg.solve(curve, slope)
+        # Far from the optimum a whole step may lead further away.
+        while loss(weights - step) > loss(weights) and float(np.abs(step).max()) > 1e-9:
+            step = step / 2
         weights = weights - step
         if float(np.abs(step).max()) < 1e-9:
             break

@@ -33,13 +33,13 @@ PHONES = 40  # 39 and none
 class SearchConfig:
     """Numbers of the search, found on the development set; see `kernels.search_tables.Habits`."""
 
-    tokens: int = 768
+    tokens: int = 1024
     history: int = 32
-    language: float = 1.08
-    word: float = -3.25
-    phone: float = -0.25
-    noise: float = 2.6
-    beam: float = 17.0
+    language: float = 1.4
+    word: float = -3.5
+    phone: float = -0.35
+    noise: float = 3.0
+    beam: float = 21.0
     sharpness: float = 1.0
     sure: float = 0.8
 

@@ -212,7 +212,8 @@ def calibrated(confidence: float, scale: float, shift: float) -> float:
     if (scale, shift) == (1.0, 0.0):
         return min(confidence, 1.0)
     bounded = min(max(confidence, 1e-4), 1 - 1e-4)
-    return 1 / (1 + math.exp(-scale * math.log(bounded / (1 - bounded)) - shift))
+    logit = scale * math.log(bounded / (1 - bounded)) + shift
+    return 1 / (1 + math.exp(-min(max(logit, -500.0), 500.0)))
 
 
 def _joined(first: Word, rest: Word) -> Word:

@@ -93,3 +93,16 @@ def test_a_model_folder_is_measured_and_its_notes_written(
     assert word_calibration(written) == (0.5, -1.0)
     assert word_offset(written) == 0.04
     assert written.pieces == small().tokenizer.pieces
+
+
+def test_a_fit_far_from_its_start_converges() -> None:
+    """Confidences near one that say little: whole Newton steps would run away."""
+    rng = np.random.default_rng(0)
+    confidences = [*rng.uniform(0.9, 0.9999, 500), *rng.uniform(0.0001, 0.01, 20)]
+    right = [*(rng.random(500) < 0.6), *(rng.random(20) < 0.4)]
+    scale, shift = fit_logistic(confidences, [bool(x) for x in right])
+    assert 0 < scale < 0.3
+    assert abs(shift) < 0.5
+    for confidence in (0.0, 1e-4, 0.5, 0.9999, 1.0):
+        assert 0.2 < calibrated(confidence, scale, shift) < 0.8
+    assert calibrated(1.0, 1e6, 0.0) == 1.0
