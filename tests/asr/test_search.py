@@ -164,6 +164,12 @@ def test_noise_is_no_word() -> None:
 # A whole listener.
 
 
+# Numbers of its own: the defaults are chosen anew with every model.
+TALKATIVE = SearchConfig(
+    tokens=512, language=1.0, word=0.0, phone=-0.2, noise=8.0, beam=15.0, sharpness=1.0, sure=0.95
+)
+
+
 @cache
 def babble() -> Vocabulary:
     """Forty words of a phone or two, so that whatever is heard makes words."""
@@ -176,9 +182,7 @@ def babble() -> Vocabulary:
 def listener(int8: bool = False) -> Tiny:
     """The toy of the other laws, its decoder replaced; random phones make words all the time."""
     base = small()
-    config = replace(
-        base.model.config, decoder=SearchConfig(noise=8.0, word=0.0), adapter_dim=None, most_delay_tokens=30
-    )
+    config = replace(base.model.config, decoder=TALKATIVE, adapter_dim=None, most_delay_tokens=30)
     torch.manual_seed(3)
     model = RealtimeASR(config).eval()
     model.encoder.load_state_dict(copy.deepcopy(base.model.encoder.state_dict()))
