@@ -166,7 +166,7 @@ def test_noise_is_no_word() -> None:
 
 # Numbers of its own: the defaults are chosen anew with every model.
 TALKATIVE = SearchConfig(
-    tokens=512, language=1.0, word=0.0, phone=-0.2, noise=8.0, beam=15.0, sharpness=1.0, sure=0.95
+    tokens=768, language=1.08, word=0.5, phone=-0.25, noise=8.0, beam=17.0, sharpness=1.0, sure=0.95
 )
 
 
@@ -200,7 +200,7 @@ def listener(int8: bool = False) -> Tiny:
 def whole(seed: int, delay_ms: int, int8: bool = False) -> tuple[str, tuple[tuple[str, float, float], ...]]:
     tiny = listener(int8)
     transcript = ASR(tiny.model, tiny.tokenizer).transcribe(Audio(waveform(2.9, seed), 16000), delay_ms)
-    assert len(transcript.words) >= 3
+    assert len(transcript.words) >= 2
     assert transcript.text == " ".join(word.text for word in transcript.words)
     return transcript.text, tuple((word.text, word.start, word.end) for word in transcript.words)
 
