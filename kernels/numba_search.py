@@ -21,6 +21,9 @@ LOWEST = np.float32(-1e30)
 TABLE = 1 << 14  # of the hash table of tokens of one frame
 CANDIDATES = TABLE // 2
 BINS = 1000
+# For each frame that a word stays in its first phone: where the word before ends with the same one, their border
+# could be anywhere, and rounding would choose.
+LINGER = np.float32(2e-3)
 
 
 @compiled
@@ -96,6 +99,7 @@ def search_step(
     said = np.empty(CANDIDATES, np.int32)
     weight = np.float32(habits.language)
     beam = np.float32(habits.beam)
+    opened = tree.first[0] + int(tree.children[0])  # nodes below that, but the root, are first phones
     for row in range(phones.shape[0]):
         frame = int(tokens.size[1])
         emission = phones[row]
@@ -111,6 +115,8 @@ def search_step(
                 if child < 0:
                     n = here
                     s = tokens.score[i] + (between if n == 0 else emission[tree.phone[n]])
+                    if 0 < n < opened:
+                        s -= LINGER
                 else:
                     n = first + child
                     s = tokens.score[i] + weight * (tree.ahead[n] - tree.ahead[here])

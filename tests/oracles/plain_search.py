@@ -8,6 +8,7 @@ import numpy as np
 
 from rillvox.asr.search import SearchConfig
 from rillvox.asr.vocabulary import Vocabulary
+from rillvox.kernels.numba_search import LINGER
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def search(
 
         for h in live:
             stay = between if h.node == 0 else emission[tree.phone[h.node]]
+            if 0 < h.node < tree.first[0] + tree.children[0]:
+                stay = stay - LINGER  # of two equal phones that meet, the later word has as little as can be
             offer(replace(h, score=h.score + stay))
             for child in range(tree.first[h.node], tree.first[h.node] + tree.children[h.node]):
                 step = config.language * (tree.ahead[child] - tree.ahead[h.node]) + config.phone
