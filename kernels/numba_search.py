@@ -21,8 +21,8 @@ LOWEST = np.float32(-1e30)
 TABLE = 1 << 14  # of the hash table of tokens of one frame
 CANDIDATES = TABLE // 2
 BINS = 1000
-# For each frame that a word stays in its first phone: where the word before ends with the same one, their border
-# could be anywhere, and rounding would choose.
+# For each frame that a word stays in its first phone: where the word before ends with the same one, their
+# border could be anywhere, and rounding would choose.
 LINGER = np.float32(2e-3)
 
 
