@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
-from ..kernels.search_tables import ROOM, Habits, Tokens
+from ..kernels.search_tables import MOST_TOKENS, ROOM, Habits, Tokens
 from ..kernels.state import StateTree, leaf
 from .delays import ENCODER_PER_STEP
 from .vocabulary import Vocabulary
@@ -44,8 +44,10 @@ class SearchConfig:
     sure: float = 0.8
 
     def __post_init__(self) -> None:
-        if self.tokens < 1 or self.history <= ROOM:
-            raise ConfigError(f"search needs at least 1 token and a history of more than {ROOM} words")
+        if not 1 <= self.tokens <= MOST_TOKENS:
+            raise ConfigError(f"search.tokens must be 1 to {MOST_TOKENS}, got {self.tokens}")
+        if self.history <= ROOM:
+            raise ConfigError(f"search.history must be more than {ROOM} words, got {self.history}")
         if not 0 < self.sure <= 1:
             raise ConfigError(f"search.sure must lie between 0 and 1, got {self.sure}")
         for name in ("language", "beam", "sharpness"):

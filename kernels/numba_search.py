@@ -15,11 +15,11 @@ import math
 import numpy as np
 
 from .numba_decoder import compiled
-from .search_tables import ROOM, Floats, Habits, Ints, Language, Tokens, Tree
+from .search_tables import MOST_TOKENS, ROOM, Floats, Habits, Ints, Language, Tokens, Tree
 
 LOWEST = np.float32(-1e30)
-TABLE = 1 << 14  # of the hash table of tokens of one frame
-CANDIDATES = TABLE // 2
+CANDIDATES = 2 * MOST_TOKENS  # of one frame
+TABLE = 2 * CANDIDATES  # of their hash table; a power of two
 BINS = 1000
 # For each frame that a word stays in its first phone: where the word before ends with the same one, their
 # border could be anywhere, and rounding would choose.
@@ -40,6 +40,15 @@ def language_score(language: Language, last: int, word: int) -> float:
     if begin < stop and language.pair_word[begin] == word:
         return float(language.pair[begin])
     return float(language.pair_back[last] + language.single[word])
+
+
+@compiled
+def place_of(slot: Ints, node: Ints, last: Ints, n: int, context: int) -> int:
+    """Where in the hash table the candidate of a node and a context is, or would go."""
+    at = (n * 40503 + context * 9973) & (TABLE - 1)
+    while slot[at] >= 0 and (node[slot[at]] != n or last[slot[at]] != context):
+        at = (at + 1) & (TABLE - 1)
+    return at
 
 
 @compiled
@@ -124,9 +133,7 @@ def search_step(
                 if s < best - beam:
                     continue
                 best = max(best, s)
-                at = (n * 40503 + tokens.last[i] * 9973) & (TABLE - 1)
-                while slot[at] >= 0 and (node[slot[at]] != n or last[slot[at]] != tokens.last[i]):
-                    at = (at + 1) & (TABLE - 1)
+                at = place_of(slot, node, last, n, tokens.last[i])
                 k = slot[at]
                 if k < 0:
                     if filled == CANDIDATES - most:
@@ -160,9 +167,7 @@ def search_step(
                 s = score[k] + weight * (np.float32(chance) - tree.ahead[n]) + np.float32(habits.word)
                 if s < floor:
                     continue
-                at = ((word + 1) * 9973) & (TABLE - 1)
-                while slot[at] >= 0 and (node[slot[at]] != 0 or last[slot[at]] != word + 1):
-                    at = (at + 1) & (TABLE - 1)
+                at = place_of(slot, node, last, 0, word + 1)
                 j = slot[at]
                 if j < 0:
                     if filled == CANDIDATES:

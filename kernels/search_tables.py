@@ -11,6 +11,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
+MOST_TOKENS = 4096  # more would not fit the tables of a frame
 ROOM = 16  # words of a history that are kept free for the next encoder block
 
 

@@ -411,7 +411,14 @@ def test_damaged_words_are_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_that_no_search_can_have_are_refused() -> None:
-    for wrong in ({"tokens": 0}, {"history": 16}, {"sure": 0.0}, {"beam": -1.0}, {"language": 0.0}):
+    for wrong in (
+        {"tokens": 0},
+        {"tokens": 4097},
+        {"history": 16},
+        {"sure": 0.0},
+        {"beam": -1.0},
+        {"language": 0.0},
+    ):
         with pytest.raises(ConfigError, match="search"):
             replace(SearchConfig(), **wrong)
     with pytest.raises(ConfigError, match="no pronunciation"):
