@@ -133,7 +133,7 @@ def search_step(
                 if s < best - beam:
                     continue
                 best = max(best, s)
-                at = place_of(slot, node, last, n, tokens.last[i])
+                at = place_of(slot, node, last, int(n), int(tokens.last[i]))
                 k = slot[at]
                 if k < 0:
                     if filled == CANDIDATES - most:
