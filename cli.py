@@ -203,11 +203,29 @@ def train_asr(
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Start the stage from another run's weights.")] = None,
     rate: Annotated[float, typer.Option(help="Factor on the learning rates of the stage.")] = 1.0,
+    whisper_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of Whisper's weights mixed into those of --init.")
+    ] = 0.0,
 ) -> None:
     """Train the listener, one stage at a time."""
     from .asr.train import Run, main_train_asr
 
-    run = Run(pool, out, whisper, noise, text, steps, rows, seconds, devices, precision, seed, init, rate)
+    run = Run(
+        pool,
+        out,
+        whisper,
+        noise,
+        text,
+        steps,
+        rows,
+        seconds,
+        devices,
+        precision,
+        seed,
+        init,
+        rate,
+        whisper_share,
+    )
     main_train_asr(stage, run, typer.echo)
 
 

@@ -1,13 +1,11 @@
 """The phone recogniser that says when each phone of a training text is spoken.
 
-Whisper's encoder as OpenAI released it (bidirectional, whole utterances), frozen, and a small
-convolutional head that writes 39 phones and a blank, 50 times a second. Only training uses it:
-it hears the whole utterance at once.
+Whisper's encoder (`teacher.py`), frozen, and a small convolutional head that writes 39 phones and a blank, 50
+times a second. Only training uses it: it hears the whole utterance at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +17,7 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor, nn
 
 from ..errors import AudioError, CheckpointError
-from ..kernels.transformer import Transformer
-from .config import small_english
-from .frontend import LogMel, LogMelConfig
-from .model import AudioEncoder
-from .whisper import load_whisper_encoder
+from .teacher import WhisperTeacher
 
 MAX_SECONDS = 29.0
 CLASSES = 40  # blank and 39 phones
@@ -85,14 +79,7 @@ class PhoneAligner:
     """
 
     def __init__(self, encoder: Path | str, head: Path | str) -> None:
-        causal = AudioEncoder(small_english(CLASSES).encoder).eval()
-        load_whisper_encoder(causal, encoder)
-        self.conv1, self.conv2 = causal.conv1, causal.conv2
-        self.stack = _bidirectional(causal.transformer)
-        # A floor below any power: the clip's own floor is applied afterwards.
-        self.mel = LogMel(LogMelConfig(n_mels=80, floor_range=20.0))
-        # Whisper's own table, slow waves included: positions are counted from the clip's start.
-        self.positions = _whisper_positions(encoder)
+        self.teacher = WhisperTeacher(encoder)
         self.head = PhoneHead().eval()
         try:
             self.head.load_state_dict({name: value.float() for name, value in load_file(str(head)).items()})
@@ -108,24 +95,4 @@ class PhoneAligner:
             raise AudioError(f"an utterance to align has one channel and at most {MAX_SECONDS:.0f} s")
         wave = F.pad(torch.as_tensor(np.ascontiguousarray(x, np.float32)), (0, RATE // 2))
         wave = wave[: len(wave) // 320 * 320]
-        # Whisper clips 8 below the loudest frame of the utterance, which no stream could know.
-        raw = self.mel(wave[None]) * 4 - 4
-        mel = (torch.maximum(raw, raw.amax() - 8) + 4) / 4
-        y = F.gelu(F.conv1d(mel, self.conv1.weight, self.conv1.bias, padding=1))
-        y = F.gelu(F.conv1d(y, self.conv2.weight, self.conv2.bias, padding=1, stride=2)).transpose(1, 2)
-        frames = self.stack(y + self.positions[: y.shape[1]])
-        return self.head(frames)[0].log_softmax(-1).numpy()
-
-
-def _bidirectional(causal: Transformer) -> Transformer:
-    stack = Transformer(replace(causal.config, causal=False, window=None, block=1)).eval()
-    stack.load_state_dict(causal.state_dict())
-    return stack
-
-
-def _whisper_positions(path: Path | str) -> Tensor:
-    name = "encoder.positional_embedding"
-    try:
-        return load_file(str(path))[name].float()
-    except (KeyError, OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: {name} is missing") from error
+        return self.head(self.teacher.frames(wave[None]))[0].log_softmax(-1).numpy()

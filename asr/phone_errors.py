@@ -6,7 +6,7 @@ were said: how much of an error is the ear's, and how much the search's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -36,7 +36,12 @@ def phones_heard(model: RealtimeASR, samples: Samples, block: int) -> list[str]:
     with torch.inference_mode():
         scores = model.encode(mel(torch.as_tensor(padded)[None]), block=block)
     likeliest = scores.reshape(-1, PHONES).argmax(-1)[lead // FRAME_SAMPLES * 4 :]
-    return [str(phone) for phone, _ in groupby(int(phone) for phone in likeliest) if phone]
+    return runs(int(phone) for phone in likeliest)
+
+
+def runs(classes: Iterable[int]) -> list[str]:
+    """Phones of a sequence of classes, one a frame: repeats and silence (0) left out."""
+    return [str(phone) for phone, _ in groupby(classes) if phone]
 
 
 def phone_errors(

@@ -17,6 +17,7 @@ from .frontend import LogMel, LogMelConfig
 from .rows import AudioRows, TimedWords
 from .targets import input_tokens, target_tokens
 from .tasks import AudioBatch
+from .teacher import WhisperTeacher
 from .tokenizer import Tekken
 
 MAIN_DELAY = 3  # tokens; 480 ms with block 16
@@ -27,7 +28,7 @@ OTHERS_SHARE = 0.3
 # missing, and telephone prompts.
 SHARES = {"speechocean762": 0.5, "asterisk_allison": 0.3}
 PROMPTS = ("asterisk_allison",)  # no sentences that anybody says: their words are not counted
-AUGMENT = AugmentConfig(noise_share=0.2, room_share=0.08, snr_db=(8.0, 30.0))
+AUGMENT = AugmentConfig(speed=(0.84, 1.2), noise_share=0.2, room_share=0.08, snr_db=(8.0, 30.0))
 QUIET_SHARE = 0.06  # of the rows of sound; nobody speaks in them
 WIDE_BLOCKS = 0.15  # of the run: blocks are wide and positions start at 0
 FAR = 100_000  # frames; positions of a row start anywhere up to here, so they never run out
@@ -75,7 +76,14 @@ class Recipe:
         return int(OTHER_DELAYS[int(rng.integers(len(OTHER_DELAYS)))])
 
     def audio_batch(
-        self, rows: int, seconds: float, rng: np.random.Generator, done: float, *, words: bool
+        self,
+        rows: int,
+        seconds: float,
+        rng: np.random.Generator,
+        done: float,
+        *,
+        words: bool,
+        teacher: WhisperTeacher | None = None,
     ) -> AudioBatch:
         """Rows of sound; with `words`, with the left padding and the tokens as well."""
         drawn = [self.rows.draw(seconds, rng) for _ in range(rows)]
@@ -90,6 +98,8 @@ class Recipe:
         if not words and done < WIDE_BLOCKS:
             start[:] = 0
         batch = AudioBatch(mel, torch.as_tensor(phones), block, torch.as_tensor(start))
+        if teacher is not None:
+            batch.taught = teacher.targets(torch.as_tensor(np.stack([row.clean for row in drawn])))
         if words:
             delays = [self.draw_delay(rng, done) for _ in drawn]
             steps = phones.shape[1] // 4

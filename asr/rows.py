@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..training.augment import Augment
+from ..training.augment import Augment, set_level
 from ..training.noises import draw_quiet
 from ..training.pool import Clip, Pool
 from ..training.splice import PhoneBank, pronounce
@@ -23,6 +23,7 @@ from .delays import ENCODER_PER_STEP, RATE
 
 FRAME_SAMPLES = 320  # one encoder frame, 20 ms
 FRAME_MS = 20
+CLEAN_DBFS = -24.0  # all voices of a clean row are alike loud
 LONGEST_TEXT = 30  # words of one spliced utterance
 
 TimedWords = list[tuple[str, int]]  # (word, its end in ms from the start of the row)
@@ -30,9 +31,13 @@ TimedWords = list[tuple[str, int]]  # (word, its end in ms from the start of the
 
 @dataclass(frozen=True)
 class AudioRow:
-    """A waveform [n], its phone at every 20 ms [n / 320] (0: none), and its words."""
+    """A waveform [n], its phone at every 20 ms [n / 320] (0: none), and its words.
+
+    `clean` is the wave without room, noise and line, silent where nobody speaks: what a teacher hears.
+    """
 
     wave: NDArray[np.float32]
+    clean: NDArray[np.float32]
     phones: NDArray[np.int64]
     words: TimedWords
 
@@ -64,20 +69,24 @@ class AudioRows:
     def draw(self, seconds: float, rng: np.random.Generator) -> AudioRow:
         """A row of exactly `seconds` (a multiple of 20 ms); its last utterance may be cut off."""
         length = round(seconds * RATE) // FRAME_SAMPLES * FRAME_SAMPLES
-        wave = np.zeros(length, np.float32)
+        wave, clean = np.zeros((2, length), np.float32)
         phones = np.zeros(length // FRAME_SAMPLES, np.int64)
         words: TimedWords = []
         noises = None if self.augment is None else self.augment.noises
         if rng.random() < self.quiet_share:
-            return AudioRow(draw_quiet(length, noises, rng), phones, words)
+            return AudioRow(draw_quiet(length, noises, rng), clean, phones, words)
         frame = int(rng.uniform(0.1, 0.8) * 50)
         while frame < len(phones):
             clip = self.clips[int(rng.choice(len(self.clips), p=self.chances))]
             x = self.pool.samples(clip)
             times = np.asarray(clip.spans, np.float64) * FRAME_MS / 1000
-            if self.augment is not None:
-                x, times = self.augment(x, times, rng)
             begin = frame * FRAME_SAMPLES
+            if self.augment is not None:
+                x, times = self.augment.voice(x, times, rng)
+                clean[begin : begin + len(x)] = set_level(x, CLEAN_DBFS)[: length - begin]
+                x = self.augment.way(x, rng)
+            else:
+                clean[begin : begin + len(x)] = x[: length - begin]
             x = x[: length - begin]
             wave[begin : begin + len(x)] = x
             spans = frame + np.rint(times * 50).astype(int)
@@ -97,7 +106,7 @@ class AudioRows:
                 if end > frame * FRAME_SAMPLES:
                     wave[frame * FRAME_SAMPLES : end] = draw_quiet(end - frame * FRAME_SAMPLES, noises, rng)
             frame += gap
-        return AudioRow(wave, phones, words)
+        return AudioRow(wave, clean, phones, words)
 
 
 @dataclass(frozen=True)

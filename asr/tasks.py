@@ -28,23 +28,41 @@ class AudioBatch:
     phones: Tensor  # int64 [batch, encoder frames]
     block: int
     start: Tensor  # int64 [batch]
+    taught: Tensor | None = None  # [batch, encoder frames, dim], what the teacher hears
     token_in: Tensor | None = None  # int64 [batch, steps]
     token_out: Tensor | None = None
     delay: Tensor | None = None
 
 
 class EncoderTask(nn.Module):
-    """Encoder and a linear phone head over its frames."""
+    """Encoder and a linear phone head over its frames.
 
-    def __init__(self, config: ASRConfig) -> None:
+    `taught`: the encoder is to hear what its teacher hears, too. Phones alone let it forget all that Whisper
+    knew of voices and leave it with those of the pool.
+    """
+
+    def __init__(self, config: ASRConfig, *, taught: bool = False, phone_weight: float = 0.5) -> None:
         super().__init__()
+        dim = config.encoder.stack.dim
         self.encoder = AudioEncoder(config.encoder)
-        self.head = nn.Linear(config.encoder.stack.dim, CLASSES)
+        self.head = nn.Linear(dim, CLASSES)
+        self.phone_weight = phone_weight if taught else 1.0
+        self.echo = nn.Linear(dim, dim) if taught else None
+        if self.echo is not None:
+            nn.init.eye_(self.echo.weight)
+            nn.init.zeros_(self.echo.bias)
 
     def forward(self, batch: AudioBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of the phones, and the share of spoken frames named right."""
+        """Cross-entropy of the phones and the share of spoken frames named right.
+
+        With a teacher also the square error of its frames, as a share of their variance (`not_echoed`).
+        """
         frames = self.encoder(batch.mel, block=batch.block, start=batch.start)
-        return phone_loss(self.head(frames), batch.phones)
+        loss, figures = phone_loss(self.head(frames), batch.phones)
+        if self.echo is None or batch.taught is None:
+            return loss, figures
+        missed = F.mse_loss(self.echo(frames), batch.taught)
+        return missed + self.phone_weight * loss, {**figures, "not_echoed": missed.detach()}
 
 
 class DecoderTask(nn.Module):

@@ -37,21 +37,25 @@ from ..training.lexicon import PHONE_IDS, WORD, Lexicon
 from ..training.loop import CHECKPOINT, Figures, LoopConfig, make_fabric, train
 from ..training.ngrams import count_ngrams
 from ..training.pool import Clip
+from ..training.score import Edits, edits, total
 from ..training.splice import PhoneBank, Spoken
 from .checkpoint import save_native
 from .config import small_english
 from .model import AudioEncoder, RealtimeASR
+from .phone_errors import runs
 from .prepare import plain_words
 from .recipe import FAR, OTHERS_FROM, PROMPTS, WIDE_BLOCKS, Recipe
 from .rows import FeatureCache, FeatureRows
 from .search import WordSearch
 from .tasks import DecoderTask, EncoderTask, JointTask, hear_phones
+from .teacher import WhisperTeacher
 from .vocabulary import Vocabulary
 from .whisper import load_whisper_encoder
 
 STAGES = ("encoder", "search", "features", "decoder", "joint", "export")
 LEVEL_DBFS = -24.0  # of a clip whose frames are kept
 MAIN_BLOCK = 16
+SETTLING_ROWS = 64  # from which the scale of the teacher's frames is learned
 FEATURE_BLOCKS = (4, 8, 16, 32, 64)
 FEATURE_SHARES = (0.1, 0.08, 0.62, 0.1, 0.1)
 
@@ -73,6 +77,7 @@ class Run:
     seed: int = 0
     init: Path | None = None  # another run, whose averaged weights a stage starts from
     rate: float = 1.0  # factor on the peak learning rates
+    whisper_share: float = 0.0  # with `init`: how much of Whisper's own weights is mixed in
 
     @property
     def tokenizer(self) -> Path:
@@ -127,27 +132,47 @@ def read_text(run: Run) -> list[list[str]]:
 
 
 def train_encoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
-    """Stage 1."""
-    task = EncoderTask(recipe.config)
-    if run.init is not None:
-        task.load_state_dict(averaged(run.init / "encoder"))
-    elif run.whisper is not None:
+    """Stage 1; with Whisper's weights, Whisper teaches."""
+    teacher = None if run.whisper is None else WhisperTeacher(run.whisper, recipe.config.encoder)
+    task = EncoderTask(recipe.config, taught=teacher is not None)
+    if run.whisper is not None:
         load_whisper_encoder(task.encoder, run.whisper)
+    if run.init is not None:
+        begin_from(task, averaged(run.init / "encoder"), 1.0 - run.whisper_share)
+    if teacher is not None:
+        rng = np.random.default_rng([run.seed, 1])
+        drawn = (recipe.rows.draw(run.seconds, rng).clean for _ in range(SETTLING_ROWS))
+        teacher.settle(torch.as_tensor(row) for row in drawn)
     begun = 0.0 if run.init is None else WIDE_BLOCKS  # the wide blocks of the start are behind it
     groups = [
         {"params": list(task.encoder.parameters()), "lr": 3e-4 * run.rate, "weight_decay": 0.01},
         {"params": list(task.head.parameters()), "lr": 2e-3 * run.rate, "weight_decay": 0.01},
     ]
+    if task.echo is not None:
+        groups.append({"params": list(task.echo.parameters()), "lr": 1e-3 * run.rate, "weight_decay": 0.0})
     train(
         make_fabric(run.devices, run.precision),
         LoopConfig(run.steps, seed=run.seed),
         run.out / "encoder",
         task,
         groups,
-        lambda rng, done: recipe.audio_batch(run.rows, run.seconds, rng, max(done, begun), words=False),
+        lambda rng, done: recipe.audio_batch(
+            run.rows, run.seconds, rng, max(done, begun), words=False, teacher=teacher
+        ),
         lambda trained: phone_figures(trained, recipe),
         say,
     )
+
+
+@torch.no_grad()
+def begin_from(task: EncoderTask, weights: Mapping[str, Tensor], share: float) -> None:
+    """Weights of an earlier run, of which the encoder's make up `share` and what it has now the rest.
+
+    A mean of what fine-tuning made and what it began from keeps more of what that knew (arXiv 2109.01903).
+    """
+    for name, value in task.encoder.state_dict(keep_vars=True).items():
+        value.lerp_(weights[f"encoder.{name}"], share)
+    task.load_state_dict({k: v for k, v in weights.items() if not k.startswith("encoder.")}, strict=False)
 
 
 def phone_figures(task: nn.Module, recipe: Recipe) -> Figures:
@@ -157,6 +182,7 @@ def phone_figures(task: nn.Module, recipe: Recipe) -> Figures:
     figures: dict[str, float] = {}
     for block in (recipe.config.encoder.blocks[0], MAIN_BLOCK, recipe.config.encoder.blocks[-1]):
         right = spoken = 0
+        errors: list[Edits] = []
         for clip in recipe.dev[::3]:
             lead, count = 20, clip.samples // 320
             wave = np.concatenate([np.zeros(lead * 320, np.float32), recipe.pool.samples(clip)])
@@ -168,7 +194,9 @@ def phone_figures(task: nn.Module, recipe: Recipe) -> Figures:
                 phones[start:end] = phone
             right += int(((said == phones) & (phones > 0)).sum())
             spoken += int((phones > 0).sum())
+            errors.append(edits([str(phone) for phone in clip.phones], runs(said.tolist())))
         figures[f"dev_phones_right_block{block}"] = round(right / max(1, spoken), 4)
+        figures[f"dev_phone_errors_block{block}"] = round(total(errors).rate, 4)
     return figures
 
 

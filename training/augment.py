@@ -66,8 +66,16 @@ class Augment:
             x: [n] float32 at 16 kHz.
             times: seconds, any shape; scaled as the sound is.
         """
+        x, times = self.voice(x, times, generator)
+        return self.way(x, generator), times
+
+    def voice(self, x: Samples, times: Times, generator: np.random.Generator) -> tuple[Samples, Times]:
+        """The first half: what changes the voice, and moves times."""
+        return change_speed(x, times, float(generator.uniform(*self.config.speed)))
+
+    def way(self, x: Samples, generator: np.random.Generator) -> Samples:
+        """The second half: what happens between the mouth and the samples; nothing moves in time."""
         config = self.config
-        x, times = change_speed(x, times, float(generator.uniform(*config.speed)))
         # All chances are drawn first, so that one share does not move the chances of another.
         in_room, in_noise, on_telephone = generator.random(3) < (
             config.room_share, config.noise_share, config.telephone_share,
@@ -81,7 +89,7 @@ class Augment:
         x = set_level(x, float(generator.uniform(*config.level_dbfs)))
         white = generator.standard_normal(len(x), dtype=np.float32)
         faint = np.float32(10 ** (generator.uniform(*config.white_dbfs) / 20))
-        return np.asarray(x + white * faint, np.float32), times
+        return np.asarray(x + white * faint, np.float32)
 
 
 def change_speed(x: Samples, times: Times, factor: float) -> tuple[Samples, Times]:
