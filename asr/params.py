@@ -22,11 +22,11 @@ from collections.abc import Mapping
 from typing import Literal, cast
 
 from ..errors import CheckpointError, ConfigError
+from ..kernels.section import Section
 from ..kernels.transformer import TransformerConfig
 from .config import FRAMES_PER_TOKEN, ASRConfig, AudioEncoderConfig
 from .delays import MAX_DELAY_TOKENS
 from .search import SearchConfig
-from .section import Section
 
 # `use_biases` of the released encoder is true, and still wk, w1 and w3 have none.
 RELEASED_BIASES = ("wq", "wv", "wo", "w2")

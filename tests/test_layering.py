@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "audio": {"errors"},
     "weights": set(),
     "kernels": {"errors", "audio"},
-    "codec": {"errors", "audio", "kernels"},
+    "codec": {"errors", "audio", "kernels", "weights"},
     "asr": {"errors", "audio", "kernels", "weights"},
     "tts": {"errors", "audio", "kernels", "codec", "weights"},
     "training": {"errors", "audio", "kernels", "codec", "asr", "tts"},

@@ -24,10 +24,11 @@ from tiny_listener import (
 )
 from torch import Tensor
 
-from rillvox.asr import checkpoint, tensors
+from rillvox.asr import checkpoint
 from rillvox.asr.checkpoint import load_listener, load_model, save_native
 from rillvox.asr.names import reorder_rope_rows
 from rillvox.errors import CheckpointError, ConfigError
+from rillvox.kernels import tensors
 
 EMBEDDING = {
     "native": "mm_streams_embeddings.embedding_module.tok_embeddings.weight",

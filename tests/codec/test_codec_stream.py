@@ -1,0 +1,120 @@
+"""The codec as people call it: files, arrays, streams of any cut, and what it refuses."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_codec import KINDS, made, sound
+
+from rillvox.audio import Audio
+from rillvox.codec.codes import Codes
+from rillvox.codec.model import CodecModel
+from rillvox.codec.stream import Codec
+from rillvox.errors import AudioError
+
+
+def cut(total: int, longest: int, seed: int) -> list[int]:
+    rng, cuts = random.Random(seed), [0]
+    while cuts[-1] < total:
+        cuts.append(min(total, cuts[-1] + rng.randint(1, longest)))
+    return cuts
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("samples", [1, 23, 24, 150, 192, 193, 192 * 7 - 1, 192 * 60 + 77])
+def test_any_cut_gives_the_codes_and_the_sound_of_the_whole(kind: str, samples: int) -> None:
+    codec = made(kind)
+    assert codec.model.encoder is not None
+    x = sound(samples, samples)
+    with torch.inference_mode():
+        whole = codec.model.quantizer.encode(codec.model.encoder(x[None]))[0].numpy()
+        wave = codec.model.decoder(codec.model.quantizer.decode(torch.from_numpy(whole))[None])[0].numpy()
+    assert len(whole) == codec.config.frames_of(samples)
+    assert np.array_equal(codec.encode(x.numpy()).values, whole)
+    for seed in range(2):
+        ear = codec.stream_encode()
+        cuts = cut(samples, 700, seed)
+        frames = [ear.feed(x[a:b].numpy()) for a, b in pairwise(cuts)]
+        assert [len(f) for f in frames] == [b // 192 - a // 192 for a, b in pairwise(cuts)]
+        streamed = np.concatenate([*frames, ear.finish()])
+        assert np.array_equal(streamed, whole)
+        assert ear.samples == samples
+        mouth = codec.stream_decode()
+        cuts = cut(len(whole), 9, seed)
+        parts = [mouth.feed(whole[a:b]) for a, b in pairwise(cuts)]
+        out = np.concatenate([*parts, mouth.finish()])
+        assert out.shape == wave.shape
+        assert np.abs(out - wave).max() <= 1e-5 * np.abs(wave).max()
+        assert len(parts[0]) == (cuts[1] - cuts[0]) * 192 - codec.config.output_delay
+        assert not len(ear.finish())
+        assert not len(mouth.finish())
+
+
+def test_a_recording_comes_back_as_long_as_it_was(tmp_path: Path) -> None:
+    codec = made("spectral")
+    for samples in (0, 1, 5000):
+        codes = codec.encode(sound(samples).numpy())
+        codes.save(tmp_path / "a.rvc")
+        back = codec.decode(Codes.load(tmp_path / "a.rvc"))
+        assert (len(back.samples), back.rate) == (samples, 24000)
+
+
+def test_files_arrays_and_other_rates(tmp_path: Path) -> None:
+    codec = made("released")
+    x = sound(16000).numpy()
+    soundfile.write(tmp_path / "a.wav", x, 16000, subtype="FLOAT")
+    from_file = codec.encode(tmp_path / "a.wav")
+    assert from_file.samples == 24000
+    for other in (
+        codec.encode(Audio(x, 16000)),
+        codec.encode(x, 16000),
+        codec.encode(x.astype(np.float64), 16000),
+    ):
+        assert np.array_equal(other.values, from_file.values)
+    ear = codec.stream_encode(16000)
+    frames = [ear.feed(x[i : i + 999]) for i in range(0, 16000, 999)]
+    assert np.array_equal(np.concatenate([*frames, ear.finish()]), from_file.values)
+
+
+def test_what_is_no_sound_is_refused_and_harms_nothing() -> None:
+    codec = made("released")
+    ear = codec.stream_encode()
+    good = sound(1000).numpy()
+    first = ear.feed(good[:500])
+    for wrong in (np.zeros((3, 2), np.float32), np.zeros(3, np.int16), np.full(3, np.nan, np.float32)):
+        with pytest.raises(AudioError):
+            ear.feed(wrong)  # pyright: ignore[reportArgumentType]
+    rest = np.concatenate([first, ear.feed(good[500:]), ear.finish()])
+    assert np.array_equal(rest, codec.encode(good).values)
+    with pytest.raises(AudioError, match="after the end"):
+        ear.feed(good)
+    mouth = codec.stream_decode()
+    with pytest.raises(AudioError, match="must be 0 to 63"):
+        mouth.feed(np.full((1, 37), 64))
+    mouth.finish()
+    with pytest.raises(AudioError, match="after the end"):
+        mouth.feed(rest)
+
+
+def test_codes_of_another_codec_are_refused() -> None:
+    one = made("released")
+    torch.manual_seed(8)
+    other = Codec(CodecModel(one.config).eval())
+    with pytest.raises(AudioError, match="codes of another codec"):
+        other.decode(one.encode(sound(1000).numpy()))
+
+
+def test_what_holds_of_the_encoder_does_not_change_the_fingerprint() -> None:
+    one = made("released")
+    copy = CodecModel(one.config).eval()
+    copy.load_state_dict(one.model.state_dict())
+    torch.nn.init.zeros_(next(copy.encoder.parameters()))  # pyright: ignore[reportOptionalMemberAccess]
+    assert Codec(copy).fingerprint == one.fingerprint
+    torch.nn.init.zeros_(next(copy.decoder.parameters()))
+    assert Codec(copy).fingerprint != one.fingerprint
