@@ -42,7 +42,7 @@ def furthest(found: Tensor, expected: Tensor) -> float:
 def after_blocks(model: CodecEncoder | CodecDecoder, run: Any) -> list[Tensor]:
     kept: list[Tensor] = []
     handles = [
-        block.register_forward_hook(lambda _, __, out: kept.append(out)) for block in model.stages.blocks
+        block.register_forward_hook(lambda *call: kept.append(call[2])) for block in model.stages.blocks
     ]
     run()
     for handle in handles:
