@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .asr.stream import ASR
     from .asr.transcript import Transcript, Word
     from .audio import Audio
+    from .codec.codes import Codes
+    from .codec.stream import Codec
     from .errors import (
         AudioError,
         AuthError,
@@ -34,6 +36,8 @@ _HOME = {
     "AuthError": _ERRORS,
     "CapacityError": _ERRORS,
     "CheckpointError": _ERRORS,
+    "Codec": ".codec.stream",
+    "Codes": ".codec.codes",
     "ConfigError": _ERRORS,
     "ProtocolError": _ERRORS,
     "RillvoxError": _ERRORS,
@@ -50,6 +54,8 @@ __all__ = [
     "AuthError",
     "CapacityError",
     "CheckpointError",
+    "Codec",
+    "Codes",
     "ConfigError",
     "ProtocolError",
     "RillvoxError",

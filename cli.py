@@ -21,7 +21,9 @@ from .errors import ConfigError, RillvoxError
 app = typer.Typer(name="rillvox", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 train = typer.Typer(no_args_is_help=True, help="Train a model.")
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a model.")
+codec = typer.Typer(no_args_is_help=True, help="Recordings to small files of codes and back.")
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
+app.add_typer(codec, name="codec")
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="eval")
 app.add_typer(bench, name="bench")
@@ -147,6 +149,33 @@ def serve(
         allow_origins=tuple(allow_origin or ()),
         default_dialect=default_dialect,
     )
+
+
+CodecModel = Annotated[str, typer.Option(help="A codec that comes along, or the path of a model folder.")]
+
+
+@codec.command("encode")
+def codec_encode(
+    recording: Annotated[str, typer.Argument(help="A recording; - reads standard input.")],
+    output: Annotated[Path, typer.Argument(help="The file of codes to write, such as speech.rvc.")],
+    model: CodecModel = "codec-24k",
+) -> None:
+    """Write the codes of a recording, 2.1 kbit for each second."""
+    from .commands.codec import encode
+
+    encode(recording, output, model)
+
+
+@codec.command("decode")
+def codec_decode(
+    codes: Annotated[Path, typer.Argument(help="A file of codes.")],
+    output: Annotated[Path, typer.Argument(help="The recording to write: .wav, .flac or .ogg.")],
+    model: CodecModel = "codec-24k",
+) -> None:
+    """Write the recording that a file of codes stands for."""
+    from .commands.codec import decode
+
+    decode(codes, output, model)
 
 
 @train.command("prepare")

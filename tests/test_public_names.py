@@ -18,6 +18,8 @@ NAMES = [
     "AuthError",
     "CapacityError",
     "CheckpointError",
+    "Codec",
+    "Codes",
     "ConfigError",
     "ProtocolError",
     "RillvoxError",

@@ -1,0 +1,75 @@
+"""`rillvox codec encode` and `decode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tiny_codec import GOLDEN, golden, sound
+
+from rillvox.cli import main
+
+
+def run(*args: object) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["rillvox", *map(str, args)])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "in.wav", sound(192 * 70 + 55).numpy(), 24000, subtype="FLOAT")
+    return tmp_path / "in.wav"
+
+
+def test_there_and_back(wav: Path, tmp_path: Path) -> None:
+    assert run("codec", "encode", wav, tmp_path / "a.rvc", "--model", GOLDEN) == 0
+    for name in ("out.wav", "out.flac"):
+        assert run("codec", "decode", tmp_path / "a.rvc", tmp_path / name, "--model", GOLDEN) == 0
+        found, rate = soundfile.read(tmp_path / name, dtype="float32")
+        codec = golden()
+        expected = codec.decode(codec.encode(wav)).samples.clip(-1, 1)
+        assert rate == 24000
+        assert len(found) == 192 * 70 + 55
+        assert np.abs(found - expected).max() < 1e-4
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"in.wav", "a.rvc", "out.wav", "out.flac"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "other codec"])
+def test_a_bad_file_of_codes_is_one_line_and_harms_nothing(
+    damage: str, wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = tmp_path / "a.rvc"
+    run("codec", "encode", wav, codes, "--model", GOLDEN)
+    whole = codes.read_bytes()
+    if damage == "cut":
+        codes.write_bytes(whole[:-7])
+    elif damage == "foreign":
+        codes.write_bytes(wav.read_bytes())
+    else:
+        from tiny_codec import made
+
+        made("released").encode(wav).save(codes)
+    (tmp_path / "out.wav").write_bytes(b"precious")
+    capsys.readouterr()
+    assert run("codec", "decode", codes, tmp_path / "out.wav", "--model", GOLDEN) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("rillvox: ")
+    assert err.count("\n") == 1
+    assert (tmp_path / "out.wav").read_bytes() == b"precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.wav", "a.rvc", "out.wav"}
+
+
+def test_what_cannot_be_written_is_refused_first(wav: Path, tmp_path: Path) -> None:
+    assert run("codec", "encode", wav, tmp_path / "no" / "a.rvc", "--model", GOLDEN) == 2
+    assert run("codec", "encode", wav, wav, "--model", GOLDEN) == 2
+    assert run("codec", "encode", tmp_path / "none.wav", tmp_path / "a.rvc", "--model", GOLDEN) == 2
+    assert run("codec", "decode", tmp_path / "a.rvc", tmp_path / "a.mp3", "--model", GOLDEN) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
