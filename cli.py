@@ -218,7 +218,7 @@ def train_calibrate(
 
 @train.command("asr")
 def train_asr(
-    stage: Annotated[str, typer.Argument(help="encoder, features, decoder, joint or export.")],
+    stage: Annotated[str, typer.Argument(help="encoder, search, features, decoder, joint or export.")],
     pool: Annotated[Path, typer.Option(help="A pool made by `train prepare`.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
     steps: Annotated[int, typer.Option(help="Length of the stage.")] = 1000,
@@ -233,7 +233,10 @@ def train_asr(
     init: Annotated[Path | None, typer.Option(help="Start the stage from another run's weights.")] = None,
     rate: Annotated[float, typer.Option(help="Factor on the learning rates of the stage.")] = 1.0,
     whisper_share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of Whisper's weights mixed into those of --init.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Share of Whisper's weights mixed into those of --init, or of `search`."
+        ),
     ] = 0.0,
 ) -> None:
     """Train the listener, one stage at a time."""

@@ -77,7 +77,9 @@ class Run:
     seed: int = 0
     init: Path | None = None  # another run, whose averaged weights a stage starts from
     rate: float = 1.0  # factor on the peak learning rates
-    whisper_share: float = 0.0  # with `init`: how much of Whisper's own weights is mixed in
+    whisper_share: float = (
+        0.0  # of Whisper's own weights, mixed into those of `init`, or of the exported model
+    )
 
     @property
     def tokenizer(self) -> Path:
@@ -164,15 +166,22 @@ def train_encoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
     )
 
 
-@torch.no_grad()
 def begin_from(task: EncoderTask, weights: Mapping[str, Tensor], share: float) -> None:
-    """Weights of an earlier run, of which the encoder's make up `share` and what it has now the rest.
+    """Weights of an earlier run; of the encoder's they make up `share`, the rest is what it has now."""
+    blend(task.encoder, strip(weights, "encoder."), share)
+    others = {name: value for name, value in weights.items() if not name.startswith("encoder.")}
+    task.load_state_dict(others, strict=False)
 
-    A mean of what fine-tuning made and what it began from keeps more of what that knew (arXiv 2109.01903).
+
+@torch.no_grad()
+def blend(encoder: AudioEncoder, weights: Mapping[str, Tensor], share: float) -> None:
+    """Move an encoder's weights towards others, by `share` of the way.
+
+    What lies between the weights that fine-tuning made and those it began from hears strangers better than
+    either (Wortsman et al., arXiv 2109.01903).
     """
-    for name, value in task.encoder.state_dict(keep_vars=True).items():
-        value.lerp_(weights[f"encoder.{name}"], share)
-    task.load_state_dict({k: v for k, v in weights.items() if not k.startswith("encoder.")}, strict=False)
+    for name, value in encoder.state_dict(keep_vars=True).items():
+        value.lerp_(weights[name], share)
 
 
 def phone_figures(task: nn.Module, recipe: Recipe) -> Figures:
@@ -352,9 +361,11 @@ def export_search(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
     """`model/` in the run's folder: a listener that searches for words."""
     config = small_english(recipe.tokenizer.vocab_size)
     model = RealtimeASR(config)
-    encoder = averaged(run.out / "encoder")
-    model.encoder.load_state_dict(strip(encoder, "encoder."))
-    model.adapter.load_state_dict({f"head.{name}": value for name, value in strip(encoder, "head.").items()})
+    weights = averaged(run.out / "encoder")
+    if run.whisper is not None:
+        load_whisper_encoder(model.encoder, run.whisper)
+    blend(model.encoder, strip(weights, "encoder."), 1.0 if run.whisper is None else 1.0 - run.whisper_share)
+    model.adapter.load_state_dict({f"head.{name}": value for name, value in strip(weights, "head.").items()})
     assert isinstance(model.decoder, WordSearch)
     words = count_words(run, recipe)
     model.decoder.learn(words)
