@@ -261,6 +261,40 @@ def train_asr(
     main_train_asr(stage, run, typer.echo)
 
 
+@train.command("sounds")
+def train_sounds(
+    manifests: Annotated[list[str], typer.Argument(help="Folders or files of manifests.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    whisper: Annotated[Path, typer.Option(help="Whisper base's encoder, safetensors: the teacher.")],
+    codes: Annotated[int, typer.Option(min=2, help="Entries of the semantic codebook.")] = 1024,
+) -> None:
+    """Decode recordings for a codec and let the teacher name every 80 ms of them."""
+    from .codec.prepare import prepare
+
+    prepare(manifests, out, whisper, codes=codes, say=typer.echo)
+
+
+@train.command("codec")
+def train_codec(
+    stage: Annotated[str, typer.Argument(help="reconstruct, adversarial or export.")],
+    sounds: Annotated[Path, typer.Option(help="A folder made by `train sounds`.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
+    steps: Annotated[int, typer.Option(help="Length of the stage.")] = 5000,
+    rows: Annotated[int, typer.Option(help="Rows of a batch.")] = 8,
+    frames: Annotated[int, typer.Option(help="Length of a row, in frames of 80 ms.")] = 12,
+    devices: Annotated[int, typer.Option(help="Processes or GPUs that share a batch.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    init: Annotated[Path | None, typer.Option(help="Start from the folder of another run's stage.")] = None,
+    rate: Annotated[float, typer.Option(help="Factor on the learning rates of the stage.")] = 1.0,
+) -> None:
+    """Train a codec, one stage at a time."""
+    from .codec.train import CodecRun, main_train_codec
+
+    run = CodecRun(sounds, out, steps, rows, frames, devices, precision, seed, init, rate)
+    main_train_codec(stage, run, typer.echo)
+
+
 @evaluate.command("asr")
 def evaluate_asr(
     manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],

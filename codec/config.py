@@ -139,3 +139,21 @@ class CodecConfig:
 def voxtral_codec() -> CodecConfig:
     """The codec inside the released Voxtral-4B-TTS-2603."""
     return CodecConfig(name="voxtral-codec")
+
+
+def small_codec(semantic_codes: int = 1024) -> CodecConfig:
+    """The default codec: the released shape made narrow, with spectra at both ends."""
+    return CodecConfig(
+        dim=256,
+        hidden_dim=640,
+        n_heads=4,
+        head_dim=64,
+        window=32,
+        layer_scale=0.1,
+        semantic_codes=semantic_codes,
+        conv_weight_norm=False,
+        encoder_input="logspec",
+        head="istft",
+        output_delay=480,
+        name="codec-24k",
+    )

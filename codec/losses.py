@@ -1,0 +1,98 @@
+"""What a decoded waveform is worth: distances of spectra at several resolutions.
+
+All take waveforms [batch, samples] and `known` [batch], the frequency in Hz up to which the original has
+something to say: recordings of telephone or 16 kHz rate are silent above, and must not teach a muffled voice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .config import SAMPLE_RATE
+
+WINDOWS = (2048, 1024, 512, 256, 128)
+BANDS = (160, 120, 80, 40, 20)
+FLOOR = 1e-4
+_stft = cast("Callable[..., Tensor]", torch.stft)  # pyright: ignore[reportUnknownMemberType]
+
+
+@cache
+def hann(size: int, device: torch.device) -> Tensor:
+    """A Hann window."""
+    return torch.hann_window(size, device=device)
+
+
+def spectrum(wave: Tensor, size: int, hop: int | None = None) -> Tensor:
+    """Magnitudes [batch, size / 2 + 1, frames] of windows a quarter apart, gradients finite at zero."""
+    hop = hop or size // 4
+    spec = _stft(
+        wave, size, hop, window=hann(size, wave.device), center=True, pad_mode="constant", return_complex=True
+    )
+    return torch.sqrt(torch.view_as_real(spec).square().sum(-1) + 1e-9)
+
+
+@cache
+def mel_filters(size: int, bands: int, device: torch.device) -> Tensor:
+    """Triangles [bands, size / 2 + 1] on the Slaney scale from 0 to 12 kHz, each with a sum of one."""
+
+    def to_mel(hz: float) -> float:
+        return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)
+
+    top = to_mel(SAMPLE_RATE / 2)
+    mels = torch.linspace(0, top, bands + 2, dtype=torch.float64)
+    edges = torch.where(mels < 15, mels * 200 / 3, 1000 * torch.exp((mels - 15) * math.log(6.4) / 27))
+    hz = torch.linspace(0, SAMPLE_RATE / 2, size // 2 + 1, dtype=torch.float64)
+    rise = (hz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    fall = (edges[2:, None] - hz) / (edges[2:] - edges[1:-1])[:, None]
+    triangles = torch.minimum(rise, fall).clamp(min=0)
+    # A band narrower than a bin would be empty: it takes the bin nearest to its middle.
+    empty = triangles.sum(1) == 0
+    middle = (hz[None] - edges[1:-1, None]).abs().argmin(1)
+    triangles[empty, middle[empty]] = 1
+    return (triangles / triangles.sum(1, keepdim=True)).float().to(device)
+
+
+@cache
+def band_centres(bands: int, device: torch.device) -> Tensor:
+    """Hz [bands] of the middles of `mel_filters`."""
+    top = 15 + 27 * math.log(SAMPLE_RATE / 2000) / math.log(6.4)
+    mels = torch.linspace(0, top, bands + 2, dtype=torch.float64)[1:-1]
+    return torch.where(mels < 15, mels * 200 / 3, 1000 * torch.exp((mels - 15) * math.log(6.4) / 27)).to(
+        device
+    )
+
+
+def mel_distance(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute difference of log10 mel magnitudes, over windows of 2048 to 128 samples."""
+    total = found.new_zeros(())
+    for size, bands in zip(WINDOWS, BANDS, strict=True):
+        filters = mel_filters(size, bands, found.device)
+        a, b = (torch.log10(filters @ spectrum(wave, size) + FLOOR) for wave in (found, wanted))
+        counts = (band_centres(bands, found.device)[None] < known[:, None]).to(a.dtype)[:, :, None]
+        total = total + ((a - b).abs() * counts).sum() / (counts.sum() * a.shape[-1]).clamp(min=1)
+    return total / len(WINDOWS)
+
+
+def stft_distance(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    """Sum of absolute differences of magnitudes, relative to those of the original, over the same windows."""
+    total = found.new_zeros(())
+    for size in WINDOWS:
+        a, b = spectrum(found, size), spectrum(wanted, size)
+        hz = torch.linspace(0, SAMPLE_RATE / 2, a.shape[1], device=a.device)
+        counts = (hz[None] < known[:, None]).to(a.dtype)[:, :, None]
+        total = total + ((a - b).abs() * counts).sum() / ((b * counts).sum() + 1e-3)
+    return total / len(WINDOWS)
+
+
+def wave_distance(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute difference of the samples of what is known up to the top; 0 where nothing is."""
+    full = known >= SAMPLE_RATE / 2
+    if not bool(full.any()):
+        return found.new_zeros(())
+    return (found[full] - wanted[full]).abs().mean()

@@ -1,0 +1,172 @@
+"""Recordings to what a codec learns from: 24 kHz, one loudness, and the semantic codes of a teacher.
+
+The codebook is the teacher's: Whisper's frames, four to a frame of the codec, without the mean of their
+place, reduced to `dim` components by their principal axes, each divided by the root of its deviation, and
+clustered. A learned codebook collapses on little speech; of this one nearly all entries are in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..audio import Audio
+from ..errors import AudioError, ConfigError
+from ..training.augment import set_level
+from ..training.manifests import Manifest
+from ..training.sounds import RATE, STEP, Sound, Sounds, write_sounds
+from ..training.teacher import WhisperTeacher
+
+LEVEL_DBFS = -24.0
+LONGEST = 28 * 16000  # samples that the teacher hears at once
+PLACES = LONGEST // 320  # of the teacher's frames in a piece
+PER_FRAME = 4  # frames of the teacher in one of the codec
+ROUNDS = 12
+
+
+def prepare(
+    manifests: Sequence[Path | str],
+    out: Path,
+    whisper: Path,
+    *,
+    codes: int = 1024,
+    dim: int = 256,
+    say: Callable[[str], None] = print,
+) -> Sounds:
+    """Write the folder and open it.
+
+    Raises:
+        ConfigError: no clips.
+        CheckpointError: no teacher.
+    """
+    teacher = WhisperTeacher(whisper)
+    clips: list[Sound] = []
+    parts: list[NDArray[np.int16]] = []
+    heard: list[NDArray[np.float16]] = []
+    offset = 0
+    for path in manifests:
+        manifest = Manifest(path, index=out / "index")
+        for number, clip in enumerate(manifest.clips):
+            if number % 200 == 0:
+                say(f"{manifest.folder.name}: {number} of {len(manifest.clips)} clips")
+            try:
+                audio = manifest.load(clip)
+            except AudioError as error:
+                say(f"left out: {error}")
+                continue
+            wave = set_level(audio.resample(RATE).samples, LEVEL_DBFS)
+            wave = wave[: len(wave) // STEP * STEP]
+            if len(wave) < PER_FRAME * STEP:
+                continue
+            heard.append(hear(teacher, Audio(wave, RATE)))
+            parts.append(np.rint(np.clip(wave, -1, 1) * 32767).astype(np.int16))
+            name = clip.corpus or manifest.folder.name
+            if manifest.folder.name.endswith("_dev"):
+                name = manifest.folder.name  # development sets are known by their folder
+            clips.append(Sound(clip.id, name, clip.speaker, audio.rate, offset, len(wave)))
+            offset += len(wave)
+    if not clips:
+        raise ConfigError("no clips: nothing to prepare")
+    say(f"{len(clips)} clips, {offset / RATE / 3600:.2f} hours; clustering the teacher's frames")
+    # The codebook is made from what may be trained on.
+    free = np.concatenate(
+        [np.full(len(h), not c.corpus.endswith("_dev")) for c, h in zip(clips, heard, strict=True)]
+    )
+    entries, ids = cluster(heard, free, codes, dim, say)
+    write_sounds(out, clips, np.concatenate(parts), ids, entries)
+    return Sounds(out)
+
+
+def hear(teacher: WhisperTeacher, audio: Audio) -> NDArray[np.float16]:
+    """The teacher's frames of a clip, one for every 20 ms."""
+    wave = audio.resample(16000).samples
+    count = len(audio.samples) // STEP
+    wave = np.pad(wave, (0, max(0, count * 320 - len(wave))))[: count * 320]
+    pieces = [wave[begin : begin + LONGEST] for begin in range(0, len(wave), LONGEST)]
+    # Half a second of silence behind a piece: the teacher was never cut off in mid-word.
+    found = [teacher.frames(torch.from_numpy(np.pad(p, (0, 8000)))[None])[0, : len(p) // 320] for p in pieces]
+    return torch.cat(found).half().numpy()
+
+
+def cluster(
+    heard: Sequence[NDArray[np.float16]],
+    free: NDArray[np.bool_],
+    codes: int,
+    dim: int,
+    say: Callable[[str], None] = print,
+) -> tuple[Tensor, NDArray[np.int16]]:
+    """Entries [codes, dim], and the code of the four frames from each frame on (-1 at the end of a clip)."""
+    longest = min(PLACES, max(map(len, heard)))
+    total, count = np.zeros((longest, heard[0].shape[1])), np.zeros(longest)
+    for frames in heard:
+        for begin in range(0, len(frames), PLACES):
+            piece = frames[begin : begin + PLACES]
+            total[: len(piece)] += piece
+            count[: len(piece)] += 1
+    mean = torch.from_numpy(total / count[:, None]).float()
+    # Few clips are long: places with few frames take the mean of all that are as late.
+    late = int(np.argmax(count < 200)) if (count < 200).any() else longest
+    late = max(1, late)
+    mean[late:] = mean[max(0, late - 50) : late].mean(0)
+    means: list[Tensor] = []
+    for frames in heard:
+        x = torch.from_numpy(frames).float() - mean[torch.arange(len(frames)) % PLACES]
+        running = x.cumsum(0)
+        pooled = running.clone()
+        pooled[PER_FRAME:] = running[PER_FRAME:] - running[:-PER_FRAME]
+        # pooled[t] is the sum of the four frames up to t: of those from t on, that is pooled[t + 3].
+        means.append(
+            torch.cat([pooled[PER_FRAME - 1 :], pooled.new_zeros(PER_FRAME - 1, x.shape[1])]) / PER_FRAME
+        )
+    pooled = torch.cat(means)
+    known = torch.ones(len(pooled), dtype=torch.bool)
+    ends = np.cumsum([len(frames) for frames in heard])
+    for back in range(1, PER_FRAME):
+        known[torch.from_numpy(ends - back)] = False
+    generator = torch.Generator().manual_seed(0)
+    usable = (known & torch.from_numpy(free)).nonzero().squeeze(1)
+    sample = pooled[usable[torch.randperm(len(usable), generator=generator)[:400_000]]]
+    centre, spread = sample.mean(0), sample.std(0).clamp(min=1e-3)
+    scaled = (sample - centre) / spread
+    values, axes = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
+    axes, values = axes[:, -dim:].flip(1), values[-dim:].flip(0).clamp(min=1e-6)
+    project = axes / values**0.25  # divided by the root of the deviation, which is the root of the variance
+    points = scaled @ project
+    entries = kmeans(points, codes, generator, say)
+    ids = torch.full((len(pooled),), -1, dtype=torch.int16)
+    for begin in range(0, len(pooled), 50_000):
+        part = (pooled[begin : begin + 50_000] - centre) / spread @ project
+        ids[begin : begin + 50_000] = nearest(part, entries).to(torch.int16)
+    ids[~known] = -1
+    share = torch.bincount(ids[usable].long(), minlength=codes) / len(usable)
+    perplexity = float(torch.exp(-(share * (share + 1e-12).log()).sum()))
+    say(f"{codes} codes, perplexity {perplexity:.0f}, {int((share == 0).sum())} unused")
+    return entries, ids.numpy()
+
+
+def nearest(points: Tensor, entries: Tensor) -> Tensor:
+    """Index of the nearest entry of every point."""
+    return (entries.square().sum(1) - 2 * points @ entries.T).argmin(1)
+
+
+def kmeans(points: Tensor, codes: int, generator: torch.Generator, say: Callable[[str], None]) -> Tensor:
+    """Lloyd's algorithm from random points; an entry that nobody wants moves to a random point."""
+    if len(points) < codes:
+        raise ConfigError(f"{len(points)} frames of speech are too few for {codes} codes")
+    entries = points[torch.randperm(len(points), generator=generator)[:codes]].clone()
+    for round_ in range(ROUNDS):
+        ids = torch.cat([nearest(part, entries) for part in points.split(50_000)])
+        total = torch.zeros_like(entries).index_add_(0, ids, points)
+        count = torch.bincount(ids, minlength=codes)
+        entries = total / count.clamp(min=1)[:, None]
+        empty = (count == 0).nonzero().squeeze(1)
+        entries[empty] = points[torch.randint(len(points), (len(empty),), generator=generator)]
+        if round_ in (0, ROUNDS - 1):
+            missed = (points - entries[ids]).square().mean() / points.var(0).mean()
+            say(f"round {round_ + 1}: relative error {float(missed):.3f}")
+    return entries

@@ -1,0 +1,93 @@
+"""Speech for a codec: clips at 24 kHz, and at every 20 ms the teacher's code of the 80 ms that follow.
+
+A folder: `pcm.npy` (one long int16 array, memory-mapped), `clips.jsonl`, `ids.npy` (int16, 50 a second of
+each clip, -1 where less than 80 ms follow) and `codebook.safetensors` (`entries` [codes, dim]).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import ConfigError
+from .pool import HELD_OUT
+
+RATE = 24000
+STEP = 480  # samples between two codes of the teacher
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A clip. `native` is the rate it came with: above half of it there is nothing to hear."""
+
+    id: str
+    corpus: str
+    speaker: str
+    native: int
+    offset: int
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.samples / RATE
+
+
+class Sounds:
+    """A prepared folder.
+
+    Raises:
+        ConfigError: the folder holds none.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        folder = Path(folder)
+        try:
+            self.pcm: NDArray[np.int16] = np.load(folder / "pcm.npy", mmap_mode="r")
+            self.ids: NDArray[np.int16] = np.load(folder / "ids.npy", mmap_mode="r")
+            lines = (folder / "clips.jsonl").read_text().splitlines()
+            self.codebook: Tensor = load_file(str(folder / "codebook.safetensors"))["entries"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"{folder}: no speech for a codec here; make it with `rillvox train sounds`"
+            ) from error
+        self.clips = [Sound(**json.loads(line)) for line in lines]
+
+    def samples(self, clip: Sound, begin: int = 0, count: int | None = None) -> NDArray[np.float32]:
+        """float32 samples in [-1, 1]."""
+        end = clip.samples if count is None else min(clip.samples, begin + count)
+        return self.pcm[clip.offset + begin : clip.offset + end].astype(np.float32) / 32768.0
+
+    def codes(self, clip: Sound, begin: int, frames: int) -> NDArray[np.int64]:
+        """The teacher's codes of `frames` 80 ms frames from sample `begin`, a multiple of 480; -1 unknown."""
+        first = (clip.offset + begin) // STEP
+        last = (clip.offset + clip.samples) // STEP
+        at = first + 4 * np.arange(frames)
+        return np.where(at < last, self.ids[np.minimum(at, len(self.ids) - 1)], -1).astype(np.int64)
+
+    def training(self) -> list[Sound]:
+        """Clips that may be trained on."""
+        return [clip for clip in self.clips if clip.corpus not in HELD_OUT]
+
+
+def write_sounds(
+    folder: Path, clips: Sequence[Sound], pcm: NDArray[np.int16], ids: NDArray[np.int16], entries: Tensor
+) -> None:
+    """Write a folder; every file is moved there when it is whole."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in (("pcm", pcm), ("ids", ids)):
+        with (folder / f"{name}.tmp").open("wb") as file:
+            np.save(file, array)
+    (folder / "clips.tmp").write_text("".join(json.dumps(asdict(clip)) + "\n" for clip in clips))
+    save_file({"entries": entries.contiguous()}, folder / "codebook.tmp")
+    for name, kind in (("pcm", "npy"), ("ids", "npy"), ("codebook", "safetensors"), ("clips", "jsonl")):
+        (folder / f"{name}.tmp").replace(folder / f"{name}.{kind}")
