@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +22,11 @@ from ..training.augment import set_level
 from ..training.manifests import Manifest
 from ..training.sounds import RATE, STEP, Sound, Sounds, write_sounds
 from ..training.teacher import WhisperTeacher
+
+_eigh = cast(
+    "Callable[[Tensor], tuple[Tensor, Tensor]]",
+    torch.linalg.eigh,  # pyright: ignore[reportUnknownMemberType]
+)
 
 LEVEL_DBFS = -24.0
 LONGEST = 28 * 16000  # samples that the teacher hears at once
@@ -89,7 +95,7 @@ def hear(teacher: WhisperTeacher, audio: Audio) -> NDArray[np.float16]:
     wave = np.pad(wave, (0, max(0, count * 320 - len(wave))))[: count * 320]
     pieces = [wave[begin : begin + LONGEST] for begin in range(0, len(wave), LONGEST)]
     # Half a second of silence behind a piece: the teacher was never cut off in mid-word.
-    found = [teacher.frames(torch.from_numpy(np.pad(p, (0, 8000)))[None])[0, : len(p) // 320] for p in pieces]
+    found = [teacher.frames(torch.as_tensor(np.pad(p, (0, 8000)))[None])[0, : len(p) // 320] for p in pieces]
     return torch.cat(found).half().numpy()
 
 
@@ -108,14 +114,14 @@ def cluster(
             piece = frames[begin : begin + PLACES]
             total[: len(piece)] += piece
             count[: len(piece)] += 1
-    mean = torch.from_numpy(total / count[:, None]).float()
+    mean = torch.as_tensor(total / count[:, None]).float()
     # Few clips are long: places with few frames take the mean of all that are as late.
     late = int(np.argmax(count < 200)) if (count < 200).any() else longest
     late = max(1, late)
     mean[late:] = mean[max(0, late - 50) : late].mean(0)
     means: list[Tensor] = []
     for frames in heard:
-        x = torch.from_numpy(frames).float() - mean[torch.arange(len(frames)) % PLACES]
+        x = torch.as_tensor(frames).float() - mean[torch.arange(len(frames)) % PLACES]
         running = x.cumsum(0)
         pooled = running.clone()
         pooled[PER_FRAME:] = running[PER_FRAME:] - running[:-PER_FRAME]
@@ -127,13 +133,13 @@ def cluster(
     known = torch.ones(len(pooled), dtype=torch.bool)
     ends = np.cumsum([len(frames) for frames in heard])
     for back in range(1, PER_FRAME):
-        known[torch.from_numpy(ends - back)] = False
+        known[torch.as_tensor(ends - back)] = False
     generator = torch.Generator().manual_seed(0)
-    usable = (known & torch.from_numpy(free)).nonzero().squeeze(1)
+    usable = (known & torch.as_tensor(free)).nonzero().squeeze(1)
     sample = pooled[usable[torch.randperm(len(usable), generator=generator)[:400_000]]]
     centre, spread = sample.mean(0), sample.std(0).clamp(min=1e-3)
     scaled = (sample - centre) / spread
-    values, axes = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
+    values, axes = _eigh(scaled.T @ scaled / len(scaled))
     axes, values = axes[:, -dim:].flip(1), values[-dim:].flip(0).clamp(min=1e-6)
     project = axes / values**0.25  # divided by the root of the deviation, which is the root of the variance
     points = scaled @ project
@@ -160,7 +166,7 @@ def kmeans(points: Tensor, codes: int, generator: torch.Generator, say: Callable
         raise ConfigError(f"{len(points)} frames of speech are too few for {codes} codes")
     entries = points[torch.randperm(len(points), generator=generator)[:codes]].clone()
     for round_ in range(ROUNDS):
-        ids = torch.cat([nearest(part, entries) for part in points.split(50_000)])
+        ids = torch.cat([nearest(part, entries) for part in torch.split(points, 50_000)])
         total = torch.zeros_like(entries).index_add_(0, ids, points)
         count = torch.bincount(ids, minlength=codes)
         entries = total / count.clamp(min=1)[:, None]

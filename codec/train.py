@@ -82,7 +82,7 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
     """`reconstruct` or `adversarial`."""
     adversarial = stage == "adversarial"
     config = config_of(sounds)
-    torch.manual_seed(run.seed)
+    torch.manual_seed(run.seed)  # pyright: ignore[reportUnknownMemberType]
     task = CodecTask(config, sounds.codebook, adversarial=adversarial, frozen_encoder=adversarial)
     if run.init is not None:
         task.model.load_state_dict(averaged(run.init))
@@ -159,12 +159,12 @@ class WaveRows:
         peak = np.maximum(1.0, np.abs(wanted).max(1, keepdims=True))
         acoustic = self.config.acoustic_dim
         return WaveBatch(
-            torch.from_numpy(heard / peak),
-            torch.from_numpy(wanted / peak),
-            torch.from_numpy(ids),
-            torch.from_numpy(known),
-            torch.from_numpy(rng.random((rows, 2), np.float32)),
-            torch.from_numpy(rng.uniform(-1, 1, (rows, self.frames, acoustic)).astype(np.float32)),
+            torch.as_tensor(heard / peak),
+            torch.as_tensor(wanted / peak),
+            torch.as_tensor(ids),
+            torch.as_tensor(known),
+            torch.as_tensor(rng.random((rows, 2), np.float32)),
+            torch.as_tensor(rng.uniform(-1, 1, (rows, self.frames, acoustic)).astype(np.float32)),
             torch.tensor(float(np.clip((done - 0.02) / 0.1, 0.0, 1.0))),
         )
 
@@ -189,7 +189,7 @@ def dev_figures(task: nn.Module, sounds: Sounds) -> Figures:
     assert encoder is not None
     for clip in [clip for clip in sounds.clips if clip.corpus in HELD_OUT][::6]:
         frames = min(count, clip.samples // frame)
-        wave = torch.from_numpy(sounds.samples(clip, 0, frames * frame))[None].to(device)
+        wave = torch.as_tensor(sounds.samples(clip, 0, frames * frame))[None].to(device)
         codes = task.model.quantizer.encode(encoder(wave))
         found = task.model.decoder(task.model.quantizer.decode(codes))
         known = torch.tensor([min(RATE, TOP * clip.native / 2)], device=device)

@@ -1,0 +1,276 @@
+"""Training of the codec, on sounds made up for it: every stage runs, lowers its loss, resumes and exports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning_fabric")
+
+from rillvox.codec import train as training
+from rillvox.codec.config import CodecConfig, small_codec
+from rillvox.codec.losses import mel_distance, mel_filters, stft_distance, wave_distance
+from rillvox.codec.prepare import cluster, kmeans, nearest
+from rillvox.codec.stream import Codec
+from rillvox.codec.tasks import CodecTask, WaveBatch
+from rillvox.codec.train import CodecRun, WaveRows, averaged, low_pass, main_train_codec
+from rillvox.errors import CheckpointError, ConfigError
+from rillvox.training.sounds import RATE, STEP, Sound, Sounds, write_sounds
+
+CODES, DIM = 8, 256
+
+
+def tiny(codes: int = CODES) -> CodecConfig:
+    config = small_codec(codes)
+    return replace(
+        config,
+        dim=32,
+        hidden_dim=48,
+        n_heads=2,
+        head_dim=16,
+        encoder_layers=(1,) * 4,
+        decoder_layers=(1,) * 4,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Clips of tones; what the teacher calls code k is the k-th pitch."""
+    monkeypatch.setattr(training, "small_codec", tiny)
+    rng = np.random.default_rng(0)
+    clips: list[Sound] = []
+    pcm: list[np.ndarray] = []
+    ids: list[np.ndarray] = []
+    offset = 0
+    for number in range(10):
+        codes = rng.integers(0, CODES, 40)
+        pitch = np.repeat(200.0 * 1.3**codes, 1920)
+        wave = 0.2 * np.sin(2 * np.pi * np.cumsum(pitch) / RATE) + 0.01 * rng.standard_normal(len(pitch))
+        corpus = "human_dev" if number < 2 else "tones"
+        native = 16000 if number % 3 == 2 else 24000
+        clips.append(Sound(f"c{number}", corpus, f"s{number % 3}", native, offset, len(wave)))
+        pcm.append((wave * 32767).astype(np.int16))
+        ids.append(np.repeat(codes, 4))
+        offset += len(wave)
+    entries = torch.randn(CODES, DIM, generator=torch.Generator().manual_seed(1))
+    write_sounds(
+        tmp_path / "sounds", clips, np.concatenate(pcm), np.concatenate(ids).astype(np.int16), entries
+    )
+    return tmp_path / "sounds"
+
+
+def figures(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def batch(rows: int = 4, frames: int = 6) -> WaveBatch:
+    generator = torch.Generator().manual_seed(2)
+    wave = torch.randn(rows, frames * 1920, generator=generator) * 0.1
+    return WaveBatch(
+        wave,
+        wave,
+        torch.randint(-1, CODES, (rows, frames), generator=generator),
+        torch.tensor([24000.0, 7500.0] * (rows // 2)),
+        torch.rand(rows, 2, generator=generator),
+        torch.rand(rows, frames, 36, generator=generator) * 2 - 1,
+        torch.tensor(1.0),
+    )
+
+
+@pytest.mark.slow
+def test_the_stages_run_one_after_the_other_and_learn(folder: Path, tmp_path: Path) -> None:
+    run = CodecRun(folder, tmp_path / "run", steps=60, rows=4, frames=6)
+    quiet = lambda _: None  # noqa: E731
+    with pytest.raises(CheckpointError, match="run the stage `reconstruct` first"):
+        main_train_codec("adversarial", run, quiet)
+    main_train_codec("reconstruct", run, quiet)
+    log = figures(run.out / "reconstruct")
+    assert log[-1]["loss"] < 0.8 * log[0]["loss"]
+    assert log[-1]["mel"] < log[0]["mel"]
+    assert "dev_mel" in log[-1]
+    first = averaged(run.out / "reconstruct")
+    main_train_codec("adversarial", replace(run, steps=20), quiet)
+    second = averaged(run.out / "adversarial")
+    for name, value in first.items():
+        same = torch.equal(value, second[name])
+        # Codes that were made before stay valid: what makes them does not move, what reads them does.
+        assert same == (not name.startswith("decoder.")), name
+    main_train_codec("export", run, quiet)
+    codec = Codec.load(run.out / "model")
+    clip = Sounds(folder).clips[0]
+    wave = Sounds(folder).samples(clip, 0, 19200)
+    assert len(codec.decode(codec.encode(wave)).samples) == 19200
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(folder: Path, tmp_path: Path) -> None:
+    quiet = lambda _: None  # noqa: E731
+    whole = CodecRun(folder, tmp_path / "whole", steps=4, rows=2, frames=6)
+    main_train_codec("reconstruct", whole, quiet)
+    cut = replace(whole, out=tmp_path / "cut")
+    calls = 0
+    real = WaveRows.draw
+
+    def draws_twice(self: WaveRows, rows: int, rng: np.random.Generator, done: float) -> WaveBatch:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return real(self, rows, rng, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        from rillvox.training import loop
+
+        patch.setattr(WaveRows, "draw", draws_twice)
+        patch.setattr(loop.LoopConfig, "save_seconds", -1.0, raising=False)
+        patch.setattr(
+            training,
+            "LoopConfig",
+            lambda *args, **kwargs: loop.LoopConfig(*args, **kwargs, save_seconds=-1.0),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            main_train_codec("reconstruct", cut, quiet)
+    main_train_codec("reconstruct", cut, quiet)
+    one, other = averaged(whole.out / "reconstruct"), averaged(cut.out / "reconstruct")
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value)
+
+
+def test_stages_and_folders_that_are_none(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(ConfigError, match="stage must be reconstruct, adversarial, export, got 'dance'"):
+        main_train_codec("dance", CodecRun(folder, tmp_path), print)
+    with pytest.raises(ConfigError, match="train sounds"):
+        main_train_codec("export", CodecRun(tmp_path / "none", tmp_path), print)
+    with pytest.raises(ConfigError, match=r"no clip of 16\.0 s or more"):
+        WaveRows(Sounds(folder), tiny(), 200)
+
+
+def test_the_development_sets_are_never_trained_on(folder: Path) -> None:
+    rows = WaveRows(Sounds(folder), tiny(), 6)
+    assert {clip.corpus for clip in rows.wide + rows.narrow} == {"tones"}
+
+
+def test_a_batch_is_the_same_for_the_same_generator(folder: Path) -> None:
+    rows = WaveRows(Sounds(folder), tiny(), 6)
+    one, other = (rows.draw(6, np.random.default_rng(3), 0.5) for _ in range(2))
+    for name, value in one.__dict__.items():
+        torch.testing.assert_close(value, other.__dict__[name])
+    assert one.heard.shape == (6, 6 * 1920)
+    assert one.ids.max() < CODES
+
+
+def test_the_codes_of_a_crop_are_those_of_its_frames(folder: Path) -> None:
+    sounds = Sounds(folder)
+    clip = sounds.clips[3]
+    whole = sounds.codes(clip, 0, 40)
+    assert np.array_equal(sounds.codes(clip, 4 * STEP * 5, 10), whole[5:15])
+    assert sounds.codes(clip, 0, 42)[-2:].tolist() == [-1, -1]
+
+
+# The loss.
+
+
+def test_a_perfect_copy_is_at_no_distance_and_a_worse_one_farther() -> None:
+    x = batch().wanted
+    known = torch.full((4,), 24000.0)
+    for distance in (mel_distance, stft_distance, wave_distance):
+        assert float(distance(x, x, known)) == pytest.approx(0, abs=1e-6)
+        near, far = (distance(x + step * torch.randn_like(x), x, known) for step in (0.01, 0.1))
+        assert float(near) < float(far)
+
+
+def test_what_lies_above_a_narrow_recording_does_not_count() -> None:
+    rng = np.random.default_rng(0)
+    wide = torch.as_tensor(rng.standard_normal((1, 9600)).astype(np.float32)) * 0.1
+    narrow = torch.as_tensor(low_pass(wide[0].numpy(), 4000))[None]
+    for distance in (mel_distance, stft_distance):
+        assert float(distance(wide, narrow, torch.tensor([3000.0]))) < 0.3 * float(
+            distance(wide, narrow, torch.tensor([24000.0]))
+        )
+    assert float(wave_distance(wide, narrow, torch.tensor([7500.0]))) == 0
+
+
+def test_every_band_of_every_resolution_hears_something() -> None:
+    for size, bands in ((2048, 160), (128, 20)):
+        filters = mel_filters(size, bands, torch.device("cpu"))
+        torch.testing.assert_close(filters.sum(1), torch.ones(bands))
+
+
+@pytest.mark.parametrize("kind", ["rounded", "dithered", "passed"])
+def test_each_way_of_quantising_lets_the_gradient_through(kind: str) -> None:
+    torch.manual_seed(0)
+    task = CodecTask(tiny(), torch.randn(CODES, DIM))
+    drawn = batch()
+    drawn.draw[:, 1] = {"rounded": 0.2, "dithered": 0.6, "passed": 0.9}[kind]
+    latents, _, _ = task.encode(drawn)
+    acoustic = latents[..., DIM:]
+    on_grid = (acoustic * 10 - (acoustic * 10).round()).abs().max() < 1e-4
+    assert bool(on_grid) == (kind == "rounded")
+    acoustic.sum().backward()
+    assert task.model.encoder is not None
+    gradient = task.model.encoder.stages.blocks[-1].get_parameter("weight").grad
+    assert gradient is not None
+    assert float(gradient[DIM:].abs().sum()) > 0
+    assert float(gradient[:DIM].abs().sum()) == 0  # the entry is given, nothing flows back
+
+
+def test_a_batch_without_a_teacher_is_finite() -> None:
+    task = CodecTask(tiny(), torch.randn(CODES, DIM))
+    drawn = batch()
+    drawn.ids[:] = -1
+    loss, _ = task(drawn)
+    assert bool(torch.isfinite(loss))
+
+
+def test_critics_and_codec_learn_against_each_other_and_not_from_each_other() -> None:
+    torch.manual_seed(0)
+    task = CodecTask(tiny(), torch.randn(CODES, DIM), adversarial=True)
+    assert task.critics is not None
+    drawn = batch()
+    found = (drawn.wanted * 0.5).requires_grad_()
+    drawn.deceit = torch.tensor(0.0)
+    task.criticise(found, drawn.wanted, drawn)[0].backward()
+    assert found.grad is None or float(found.grad.abs().sum()) == 0
+    alone = [p.grad.clone() for p in task.critics.parameters() if p.grad is not None]
+    assert sum(float(g.abs().sum()) for g in alone) > 0
+    task.zero_grad()
+    drawn.deceit = torch.tensor(1.0)
+    task.criticise(found, drawn.wanted, drawn)[0].backward()
+    assert found.grad is not None
+    assert float(found.grad.abs().sum()) > 0
+    again = [p.grad for p in task.critics.parameters() if p.grad is not None]
+    for before, after in zip(alone, again, strict=True):
+        torch.testing.assert_close(before, after)
+
+
+# The teacher's codes.
+
+
+def test_clusters_of_a_mixture_are_found() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(6, 4, generator=generator) * 10
+    points = centres[torch.arange(600) % 6] + 0.1 * torch.randn(600, 4, generator=generator)
+    said: list[str] = []
+    entries = kmeans(points, 12, generator, said.append)
+    assert float((points - entries[nearest(points, entries)]).norm(dim=1).max()) < 1
+    with pytest.raises(ConfigError, match="too few"):
+        kmeans(points[:5], 6, generator, said.append)
+
+
+def test_a_code_stands_for_the_four_frames_from_its_own_on() -> None:
+    rng = np.random.default_rng(0)
+    sounds = [rng.standard_normal(8).astype(np.float16) * 5 for _ in range(5)]
+    clips = [np.stack([sounds[k] for k in np.repeat(rng.integers(0, 5, 60), 4)]) for _ in range(6)]
+    entries, ids = cluster(clips, np.ones(6 * 240, bool), 5, 4, lambda _: None)
+    assert entries.shape == (5, 4)
+    per_clip = ids.reshape(6, 240)
+    assert (per_clip[:, -3:] == -1).all()
+    aligned = per_clip[:, ::4]
+    for k in range(5):
+        own = [aligned[c][[np.array_equal(x, sounds[k]) for x in clip[::4]]] for c, clip in enumerate(clips)]
+        assert len(set(np.concatenate(own).tolist())) == 1
