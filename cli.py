@@ -16,11 +16,11 @@ os.environ.setdefault("TYPER_USE_RICH", "0")
 
 import typer
 
+from .cli_options import DEFAULT_DELAY_MS, CodecModel, DelayMs, Model, kept
+from .cli_training import evaluate, train
 from .errors import ConfigError, RillvoxError
 
 app = typer.Typer(name="rillvox", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-train = typer.Typer(no_args_is_help=True, help="Train a model.")
-evaluate = typer.Typer(no_args_is_help=True, help="Measure a model.")
 codec = typer.Typer(no_args_is_help=True, help="Recordings to small files of codes and back.")
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
 app.add_typer(codec, name="codec")
@@ -28,7 +28,6 @@ app.add_typer(train, name="train")
 app.add_typer(evaluate, name="eval")
 app.add_typer(bench, name="bench")
 
-DEFAULT_DELAY_MS = 480
 # Commands whose options belong to the module that does the work.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -42,27 +41,12 @@ class Format(StrEnum):
     vtt = "vtt"
 
 
-Model = Annotated[str, typer.Option(help="A model that comes along, or the path of a model folder.")]
-DelayMs = Annotated[
-    int,
-    typer.Option(help="How much audio after a word the model waits for; a multiple of 80, more is surer."),
-]
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         from . import __version__
 
         typer.echo(f"rillvox {__version__}")
         raise typer.Exit
-
-
-def _kept(path: Path | None) -> Path | None:
-    if path is not None:
-        from .commands.outputs import check_output
-
-        check_output(path)
-    return path
 
 
 @app.callback()
@@ -151,9 +135,6 @@ def serve(
     )
 
 
-CodecModel = Annotated[str, typer.Option(help="A codec that comes along, or the path of a model folder.")]
-
-
 @codec.command("encode")
 def codec_encode(
     recording: Annotated[str, typer.Argument(help="A recording; - reads standard input.")],
@@ -178,164 +159,9 @@ def codec_decode(
     decode(codes, output, model)
 
 
-@train.command("prepare")
-def train_prepare(
-    manifests: Annotated[list[Path], typer.Argument(help="Folders with manifest.jsonl, or such files.")],
-    out: Annotated[Path, typer.Option(help="Folder of the pool.")],
-    whisper: Annotated[Path, typer.Option(help="Whisper base's encoder, openai's names, safetensors.")],
-    phone_head: Annotated[Path, typer.Option(help="The phone head's safetensors.")],
-) -> None:
-    """Decode recordings and find when each of their words is said."""
-    from .asr.prepare import prepare
-
-    prepare(manifests, out, whisper, phone_head, typer.echo)
-
-
-@train.command("times")
-def train_times(
-    pool: Annotated[Path, typer.Argument(help="A pool made by `train prepare`.")],
-    corpus: Annotated[str, typer.Option(help="Of whose clips.")],
-    out: Annotated[Path, typer.Option(help="File for `eval asr --times`.")],
-) -> None:
-    """Write when each word of a pool's clips is said, as the aligner found it."""
-    from .asr.prepare import write_times
-
-    typer.echo(f"{write_times(pool, corpus, out)} clips")
-
-
-@train.command("calibrate")
-def train_calibrate(
-    model: Annotated[Path, typer.Argument(help="A model folder; its tekken.json is written.")],
-    manifest: Annotated[Path, typer.Argument(help="Recordings with texts, not those it was trained on.")],
-    times: Annotated[Path | None, typer.Option(help="Word times of the clips, by id.")] = None,
-    delay_ms: DelayMs = DEFAULT_DELAY_MS,
-) -> None:
-    """Fit the confidences and word times of a listener to the truth."""
-    from .asr.calibrate import calibrate
-
-    calibrate(model, manifest, times, delay_ms, say=typer.echo)
-
-
-@train.command("asr")
-def train_asr(
-    stage: Annotated[str, typer.Argument(help="encoder, search, features, decoder, joint or export.")],
-    pool: Annotated[Path, typer.Option(help="A pool made by `train prepare`.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
-    steps: Annotated[int, typer.Option(help="Length of the stage.")] = 1000,
-    rows: Annotated[int, typer.Option(help="Rows of a batch.")] = 2,
-    seconds: Annotated[float, typer.Option(help="Length of a row.")] = 10.24,
-    whisper: Annotated[Path | None, typer.Option(help="Start the encoder from these weights.")] = None,
-    noise: Annotated[Path | None, typer.Option(help="Folder of noises and rooms with a manifest.")] = None,
-    text: Annotated[Path | None, typer.Option(help="Text to splice speech for, one sentence a line.")] = None,
-    devices: Annotated[int, typer.Option(help="Processes or GPUs that share a batch.")] = 1,
-    precision: Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
-    init: Annotated[Path | None, typer.Option(help="Start the stage from another run's weights.")] = None,
-    rate: Annotated[float, typer.Option(help="Factor on the learning rates of the stage.")] = 1.0,
-    whisper_share: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=1.0, help="Share of Whisper's weights mixed into those of --init, or of `search`."
-        ),
-    ] = 0.0,
-) -> None:
-    """Train the listener, one stage at a time."""
-    from .asr.train import Run, main_train_asr
-
-    run = Run(
-        pool,
-        out,
-        whisper,
-        noise,
-        text,
-        steps,
-        rows,
-        seconds,
-        devices,
-        precision,
-        seed,
-        init,
-        rate,
-        whisper_share,
-    )
-    main_train_asr(stage, run, typer.echo)
-
-
-@train.command("sounds")
-def train_sounds(
-    manifests: Annotated[list[str], typer.Argument(help="Folders or files of manifests.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    whisper: Annotated[Path, typer.Option(help="Whisper base's encoder, safetensors: the teacher.")],
-    codes: Annotated[int, typer.Option(min=2, help="Entries of the semantic codebook.")] = 1024,
-) -> None:
-    """Decode recordings for a codec and let the teacher name every 80 ms of them."""
-    from .codec.prepare import prepare
-
-    prepare(manifests, out, whisper, codes=codes, say=typer.echo)
-
-
-@train.command("codec")
-def train_codec(
-    stage: Annotated[str, typer.Argument(help="reconstruct, adversarial or export.")],
-    sounds: Annotated[Path, typer.Option(help="A folder made by `train sounds`.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
-    steps: Annotated[int, typer.Option(help="Length of the stage.")] = 5000,
-    rows: Annotated[int, typer.Option(help="Rows of a batch.")] = 8,
-    frames: Annotated[int, typer.Option(help="Length of a row, in frames of 80 ms.")] = 12,
-    devices: Annotated[int, typer.Option(help="Processes or GPUs that share a batch.")] = 1,
-    precision: Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
-    init: Annotated[Path | None, typer.Option(help="Start from the folder of another run's stage.")] = None,
-    rate: Annotated[float, typer.Option(help="Factor on the learning rates of the stage.")] = 1.0,
-) -> None:
-    """Train a codec, one stage at a time."""
-    from .codec.train import CodecRun, main_train_codec
-
-    run = CodecRun(sounds, out, steps, rows, frames, devices, precision, seed, init, rate)
-    main_train_codec(stage, run, typer.echo)
-
-
-@evaluate.command("asr")
-def evaluate_asr(
-    manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],
-    model: Model = "asr-en",
-    delay_ms: Annotated[list[int] | None, typer.Option(help="A delay to measure; may be repeated.")] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", callback=_kept, help="Write the whole report here.")
-    ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print every reference and what was heard.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Only so many clips, spread over the list.")] = None,
-    slots: Annotated[int, typer.Option(help="Clips heard at once.")] = 1,
-    condition: Annotated[
-        list[str] | None, typer.Option(help="clean, telephone or long; may be repeated.")
-    ] = None,
-    quiet_minutes: Annotated[float, typer.Option(help="Listen to silence and to noise for so long.")] = 0.0,
-    noise: Annotated[Path | None, typer.Option(help="Folder of recorded noises for that.")] = None,
-    times: Annotated[Path | None, typer.Option(help="Word times of the clips, by id.")] = None,
-    peers: Annotated[bool, typer.Option(help="Also run pocketsphinx if it is installed.")] = True,
-) -> None:
-    """Word and character error rates, delay of words, speed, with intervals."""
-    from .asr.evaluate import main_asr
-
-    main_asr(
-        manifest,
-        model,
-        delay_ms or [DEFAULT_DELAY_MS],
-        json_out,
-        show,
-        limit,
-        slots,
-        condition or ["clean"],
-        quiet_minutes,
-        noise,
-        times,
-        peers,
-    )
-
-
 Output = Annotated[
     Path | None,
-    typer.Option("--json", callback=_kept, help="Also write the table to this file as JSON."),
+    typer.Option("--json", callback=kept, help="Also write the table to this file as JSON."),
 ]
 
 

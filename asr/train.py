@@ -32,10 +32,8 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, ConfigError
 from ..kernels.int8 import has_fast_int8
 from ..kernels.pack import pack_int8
-from ..training.bpe import streaming_audio, train_bpe
-from ..training.lexicon import PHONE_IDS, WORD, Lexicon
+from ..training.lexicon import PHONE_IDS, Lexicon
 from ..training.loop import CHECKPOINT, Figures, LoopConfig, make_fabric, train
-from ..training.ngrams import count_ngrams
 from ..training.pool import Clip
 from ..training.score import Edits, edits, total
 from ..training.splice import PhoneBank, Spoken
@@ -43,13 +41,12 @@ from .checkpoint import save_native
 from .config import small_english
 from .model import AudioEncoder, RealtimeASR
 from .phone_errors import runs
-from .prepare import plain_words
-from .recipe import FAR, OTHERS_FROM, PROMPTS, WIDE_BLOCKS, Recipe
+from .recipe import FAR, OTHERS_FROM, WIDE_BLOCKS, Recipe
 from .rows import FeatureCache, FeatureRows
 from .search import WordSearch
 from .tasks import DecoderTask, EncoderTask, JointTask, hear_phones
 from .teacher import WhisperTeacher
-from .vocabulary import Vocabulary
+from .train_text import count_words, make_vocabulary, read_text
 from .whisper import load_whisper_encoder
 
 STAGES = ("encoder", "search", "features", "decoder", "joint", "export")
@@ -95,7 +92,7 @@ def main_train_asr(stage: str, run: Run, say: Callable[[str], None] = print) -> 
     """
     if stage not in STAGES:
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-    make_vocabulary(run, say)
+    make_vocabulary(run.tokenizer, run.pool, read_text(run.text), say)
     recipe = Recipe(run.pool, run.tokenizer, run.noise)
     say(f"{len(recipe.clips)} clips, {sum(clip.seconds for clip in recipe.clips) / 3600:.2f} hours")
     {
@@ -106,31 +103,6 @@ def main_train_asr(stage: str, run: Run, say: Callable[[str], None] = print) -> 
         "joint": train_joint,
         "export": export,
     }[stage](run, recipe, say)
-
-
-def make_vocabulary(run: Run, say: Callable[[str], None]) -> None:
-    """Train the vocabulary on the transcripts and the text, unless it is there."""
-    if run.tokenizer.exists():
-        return
-    from ..training.pool import Pool
-
-    texts = [" ".join(clip.words) for clip in Pool.open(run.pool).training()]
-    texts += [" ".join(words) for words in read_text(run)]
-    tokenizer = train_bpe(texts, 1024, audio=streaming_audio())
-    run.out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(run.tokenizer)
-    say(f"vocabulary of {tokenizer.vocab_size} tokens")
-
-
-def read_text(run: Run) -> list[list[str]]:
-    """Sentences of the text file as plain words."""
-    if run.text is None:
-        return []
-    try:
-        lines = run.text.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"{run.text}: no readable text ({error.strerror})") from error
-    return [words for words in map(plain_words, lines) if len(words) > 1]
 
 
 def train_encoder(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
@@ -302,7 +274,7 @@ def feature_rows(run: Run, recipe: Recipe) -> FeatureRows:
         raise ConfigError(f"{folder}: no kept frames; run the stage `features` first") from error
     clips = [clip for clip in recipe.clips if clip.id in places]
     bank = PhoneBank([spoken(clip, places[clip.id][0]) for clip in clips], frames)
-    texts = read_text(run)
+    texts = read_text(run.text)
     words = {word for text in texts for word in text}
     said = Lexicon(run.pool / "lexicon.json", jobs=2).lookup(sorted(words))
     lexicon = {word: [PHONE_IDS[phone] for phone in phones] for word, phones in said.items()}
@@ -367,22 +339,10 @@ def export_search(run: Run, recipe: Recipe, say: Callable[[str], None]) -> None:
     blend(model.encoder, strip(weights, "encoder."), 1.0 if run.whisper is None else 1.0 - run.whisper_share)
     model.adapter.load_state_dict({f"head.{name}": value for name, value in strip(weights, "head.").items()})
     assert isinstance(model.decoder, WordSearch)
-    words = count_words(run, recipe)
+    words = count_words(recipe.clips, read_text(run.text), run.pool / "lexicon.json")
     model.decoder.learn(words)
     save_native(model, recipe.tokenizer, run.out / "model", dtype=torch.float16)
     say(f"{len(words.words)} words, {len(words.language.pair_word)} pairs; wrote {run.out / 'model'}")
-
-
-def count_words(run: Run, recipe: Recipe) -> Vocabulary:
-    """Words of transcripts and text, how they sound, and how they follow each other."""
-    sentences = [tuple(words) for words in read_text(run)]
-    spoken_too = {clip.words for clip in recipe.clips if clip.corpus not in PROMPTS}
-    sentences += sorted(spoken_too - set(sentences))
-    known = sorted({word for words in sentences for word in words if WORD.fullmatch(word)})
-    said = Lexicon(run.pool / "lexicon.json", jobs=2).lookup(known)
-    language = count_ngrams(sentences, known)
-    sounds = {word: [[PHONE_IDS[phone] for phone in said[word]]] for word in known}
-    return Vocabulary.build(sounds, language)
 
 
 def averaged(folder: Path, prefix: str = "") -> dict[str, Tensor]:

@@ -1,0 +1,118 @@
+"""What is measured of one coded recording against the original; scores of installed judges where they are.
+
+Definitions are part of a number: see each function. Both signals are float32 [n] at 24 kHz, brought together
+by `aligned` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module, util
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..audio import Audio
+from .config import SAMPLE_RATE
+from .losses import mel_filters, spectrum, stft_distance
+
+Wave = NDArray[np.float32]
+FURTHEST = SAMPLE_RATE // 40  # 25 ms: how far a codec may be late
+LOUD_DB = 50.0  # frames this far below the loudest do not count
+LONGEST_PESQ = 12.0  # seconds
+
+
+def aligned(original: Wave, coded: Wave) -> tuple[Wave, Wave]:
+    """Both without the delay between them (at most 25 ms, by correlation), equally long."""
+    size = min(len(original), len(coded))
+    fast = 1 << (2 * size).bit_length()
+    product = np.fft.rfft(coded[:size], fast) * np.conj(np.fft.rfft(original[:size], fast))
+    similar = np.fft.irfft(product, fast)
+    lags = np.concatenate([np.arange(0, FURTHEST + 1), np.arange(-FURTHEST, 0)])
+    late = int(lags[np.argmax(similar[lags])])
+    if late > 0:
+        coded = coded[late:]
+    elif late < 0:
+        original = original[-late:]
+    size = min(len(original), len(coded))
+    return original[:size], coded[:size]
+
+
+def mel_db(original: Wave, coded: Wave) -> float:
+    """Mean absolute difference in dB over 80 mel bands up to 12 kHz, windows of 1024 samples every 256.
+
+    Power below 1e-7 counts as that; frames 50 dB below the loudest do not count.
+    """
+    bands = mel_filters(1024, 80, torch.device("cpu"))
+    a, b = (
+        10 * torch.log10((bands @ spectrum(torch.as_tensor(x)[None], 1024, 256)[0].square()).clamp(min=1e-7))
+        for x in (original, coded)
+    )
+    level = a.amax(0)
+    loud = level > level.max() - LOUD_DB
+    return float((a - b).abs()[:, loud].mean())
+
+
+def stft(original: Wave, coded: Wave) -> float:
+    """`losses.stft_distance`: magnitudes of five resolutions, relative to the original's."""
+    a, b = torch.as_tensor(coded)[None], torch.as_tensor(original)[None]
+    return float(stft_distance(a, b, torch.tensor([float(SAMPLE_RATE)])))
+
+
+def at_16k(wave: Wave) -> Wave:
+    """For judges that hear 16 kHz."""
+    return Audio(wave, SAMPLE_RATE).resample(16000).samples
+
+
+def installed_measures() -> dict[str, Callable[[Wave, Wave], float]]:
+    """Name and function of all that can be measured here; what needs a judge only if it is installed."""
+    found: dict[str, Callable[[Wave, Wave], float]] = {"mel_db": mel_db, "stft": stft}
+    if util.find_spec("pesq"):
+        found["pesq_wb"] = _pesq
+    if util.find_spec("pystoi"):
+        found["stoi"] = lambda a, b: _stoi(a, b, False)
+        found["estoi"] = lambda a, b: _stoi(a, b, True)
+    if util.find_spec("resemblyzer"):
+        found["similarity"] = Similarity()
+    return found
+
+
+def _pesq(original: Wave, coded: Wave) -> float:
+    """ITU-T P.862.2, the first 12 s; 1.0 where it finds no speech."""
+    module: Any = import_module("pesq")
+    count = round(LONGEST_PESQ * 16000)
+    a, b = at_16k(original)[:count], at_16k(coded)[:count]
+    try:
+        return float(module.pesq(16000, a, b, "wb"))
+    except (module.NoUtterancesError, module.BufferTooShortError):
+        return 1.0
+
+
+def _stoi(original: Wave, coded: Wave, extended: bool) -> float:
+    module: Any = import_module("pystoi")
+    return float(module.stoi(at_16k(original), at_16k(coded), 16000, extended=extended))
+
+
+class Similarity:
+    """Cosine of resemblyzer's speaker embeddings; the embedding of the last original is kept."""
+
+    def __init__(self) -> None:
+        self._encoder: Any = None
+        self._last: tuple[int, Any] | None = None
+
+    def __call__(self, original: Wave, coded: Wave) -> float:
+        """-1 to 1; 0 for what holds no voice."""
+        if self._encoder is None:
+            module: Any = import_module("resemblyzer")
+            self._encoder = module.VoiceEncoder("cpu", verbose=False)
+        return float(np.dot(self.embed(original), self.embed(coded)))
+
+    def embed(self, wave: Wave) -> NDArray[np.float32]:
+        """[256], of length 1."""
+        module: Any = import_module("resemblyzer")
+        heard = module.preprocess_wav(at_16k(wave), 16000)
+        if len(heard) < 1600:
+            return np.zeros(256, np.float32)
+        return self._encoder.embed_utterance(heard)
