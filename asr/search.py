@@ -35,10 +35,10 @@ class SearchConfig:
 
     tokens: int = 1024
     history: int = 32
-    language: float = 1.4
-    word: float = -3.5
+    language: float = 1.6
+    word: float = -3.0
     phone: float = -0.35
-    noise: float = 3.0
+    noise: float = 3.2
     beam: float = 21.0
     sharpness: float = 1.0
     sure: float = 0.8
