@@ -60,7 +60,10 @@ class Codec:
         if isinstance(model, str) and not folder.exists():
             shipped = resources.files("rillvox") / "weights" / model
             if "/" in model or not shipped.is_dir():
-                raise CheckpointError(f"{model}: no such codec comes along, and there is no such folder")
+                raise CheckpointError(
+                    f"{model}: no such codec comes along, and there is no such folder; name the folder of a "
+                    "Voxtral TTS checkpoint, or of a codec made with `rillvox train codec`"
+                )
             folder = Path(str(shipped))
         return cls(load_model(folder, device=device, dtype=dtype))
 

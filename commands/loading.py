@@ -8,6 +8,7 @@ import threading
 from ..asr.stream import ASR
 
 PATIENCE_SECONDS = 2.0
+COMPILING_SECONDS = 10.0  # by then only compiling can be what takes so long
 
 
 def load_ready(model: str, delay_ms: int, draft_ms: int | None = None) -> ASR:
@@ -17,16 +18,21 @@ def load_ready(model: str, delay_ms: int, draft_ms: int | None = None) -> ASR:
         CheckpointError: there is no such model.
         ConfigError: it cannot do these delays.
     """
-    notice = threading.Timer(PATIENCE_SECONDS, _tell, [model])
-    notice.daemon = True
-    notice.start()
+    notices = [
+        threading.Timer(PATIENCE_SECONDS, _tell, [f"loading {model}"]),
+        threading.Timer(COMPILING_SECONDS, _tell, ["compiling, which only the first run does"]),
+    ]
+    for notice in notices:
+        notice.daemon = True
+        notice.start()
     try:
         asr = ASR.load(model)
         asr.stream(delay_ms, draft_ms=draft_ms).cancel()
     finally:
-        notice.cancel()
+        for notice in notices:
+            notice.cancel()
     return asr
 
 
-def _tell(model: str) -> None:
-    print(f"rillvox: loading {model}; a first run also compiles, some ten seconds", file=sys.stderr)
+def _tell(what: str) -> None:
+    print(f"rillvox: {what} ...", file=sys.stderr)

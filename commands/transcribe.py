@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
+from ..audio import open_audio
 from ..errors import AudioError, ConfigError
 from .loading import load_ready
 from .outputs import check_output
@@ -50,9 +51,11 @@ def transcribe(files: Sequence[str], model: str, delay_ms: int, form: str, outpu
         _check_output(output, several)
     if several and output is not None:
         _refuse_clashes(files)
+    readable, failed = _readable(files)
+    if not readable:
+        return failed
     asr = load_ready(model, delay_ms)
-    failed = 0
-    for file in files:
+    for file in readable:
         damage: list[AudioError] = []
         try:
             transcript = transcribe_file(asr, file, delay_ms, damage.append)
@@ -80,6 +83,22 @@ def transcribe_file(
         return asr.transcribe(source, delay_ms, on_progress=progress.at, on_damage=on_damage)
     finally:
         progress.done()
+
+
+def _readable(files: Sequence[str]) -> tuple[list[str], int]:
+    """The files that begin like recordings, and how many do not: told of before a model is loaded."""
+    readable: list[str] = []
+    for file in files:
+        try:
+            if file != "-" and not Path(file).is_fifo():  # what a pipe has given is gone
+                blocks = open_audio(file, block_seconds=0.1)
+                next(blocks, None)
+                cast("Generator[object]", blocks).close()
+        except AudioError as error:
+            print(f"rillvox: {error}", file=sys.stderr)
+        else:
+            readable.append(file)
+    return readable, len(files) - len(readable)
 
 
 def _check_output(output: Path, several: bool) -> None:

@@ -24,6 +24,7 @@ from rillvox.commands.listen import paced
 
 HEAVY = {"torch", "numpy", "fastapi", "soundfile", "websockets", "pydantic"}
 RUN = "import sys; from rillvox.cli import main; sys.argv = ['rillvox', *sys.argv[1:]]; main()"
+SPEECH = str(Path(__file__).parents[1] / "samples" / "recordings" / "printing.flac")
 
 
 def run_apart(*words: str, code: str = RUN) -> subprocess.CompletedProcess[str]:
@@ -91,8 +92,14 @@ def test_every_command_has_help(command: str, cli: Cli, capsys: pytest.CaptureFi
     assert "Usage" in capsys.readouterr().out
 
 
+def test_files_that_are_no_recordings_are_refused_before_a_model_is_loaded() -> None:
+    done = run_apart("transcribe", "nothing.wav", __file__, "--model", "no-such-model")
+    assert done.returncode == 2
+    assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["nothing.wav", __file__]
+
+
 def test_what_is_refused_is_one_line_and_exit_2() -> None:
-    done = run_apart("transcribe", "nothing.wav", "--model", "no-such-model")
+    done = run_apart("transcribe", SPEECH, "--model", "no-such-model")
     assert done.returncode == 2
     assert done.stderr.startswith("rillvox: no-such-model: ")
     assert done.stderr.count("\n") == 1
@@ -100,7 +107,7 @@ def test_what_is_refused_is_one_line_and_exit_2() -> None:
 
 
 def test_debug_shows_the_traceback() -> None:
-    done = run_apart("transcribe", "nothing.wav", "--model", "no-such-model", "--debug")
+    done = run_apart("transcribe", SPEECH, "--model", "no-such-model", "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "CheckpointError" in done.stderr
