@@ -92,6 +92,8 @@ def main_train_asr(stage: str, run: Run, say: Callable[[str], None] = print) -> 
     """
     if stage not in STAGES:
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
+    if run.whisper_share and run.whisper is None:
+        raise ConfigError("--whisper-share: name the file of Whisper's weights with --whisper")
     make_vocabulary(run.tokenizer, run.pool, read_text(run.text), say)
     recipe = Recipe(run.pool, run.tokenizer, run.noise)
     say(f"{len(recipe.clips)} clips, {sum(clip.seconds for clip in recipe.clips) / 3600:.2f} hours")

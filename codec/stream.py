@@ -146,7 +146,7 @@ class Codec:
         if self.model.encoder is None:
             raise CheckpointError(
                 f"{self.config.name}: has no encoder, as the released checkpoint has none; it decodes only. "
-                "Fit one with `rillvox train codec --freeze-decoder`, or encode with the default codec"
+                "Encode with a codec that has one, such as one made with `rillvox train codec`"
             )
         return self.model.encoder
 

@@ -8,7 +8,7 @@ import threading
 from ..asr.stream import ASR
 
 PATIENCE_SECONDS = 2.0
-COMPILING_SECONDS = 10.0  # by then only compiling can be what takes so long
+COMPILING_SECONDS = 10.0
 
 
 def load_ready(model: str, delay_ms: int, draft_ms: int | None = None) -> ASR:
@@ -20,7 +20,7 @@ def load_ready(model: str, delay_ms: int, draft_ms: int | None = None) -> ASR:
     """
     notices = [
         threading.Timer(PATIENCE_SECONDS, _tell, [f"loading {model}"]),
-        threading.Timer(COMPILING_SECONDS, _tell, ["compiling, which only the first run does"]),
+        threading.Timer(COMPILING_SECONDS, _tell, ["still loading; a first run also compiles"]),
     ]
     for notice in notices:
         notice.daemon = True

@@ -117,6 +117,8 @@ def test_a_stage_without_its_input_says_which_comes_first(pool: Path, tmp_path: 
         main_train_asr("features", run, print)
     with pytest.raises(ConfigError, match="run the stage `features` first"):
         main_train_asr("decoder", run, print)
+    with pytest.raises(ConfigError, match="name the file of Whisper's weights"):
+        main_train_asr("search", replace(run, whisper_share=0.2), print)
     with pytest.raises(ConfigError, match="stage must be one of"):
         main_train_asr("dance", run, print)
 
