@@ -112,7 +112,9 @@ def train_sounds(
 
 @train.command("codec")
 def train_codec(
-    stage: Annotated[str, typer.Argument(help="reconstruct, adversarial or export.")],
+    stage: Annotated[
+        str, typer.Argument(help="reconstruct, then adversarial; or published; or encoder; at last export.")
+    ],
     sounds: Annotated[Path, typer.Option(help="A folder made by `train sounds`.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
     steps: Annotated[int, typer.Option(help="Length of the stage.")] = 5000,
@@ -123,11 +125,31 @@ def train_codec(
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Start from the folder of another run's stage.")] = None,
     rate: Annotated[float, typer.Option(help="Factor on the learning rates of the stage.")] = 1.0,
+    freeze_decoder: Annotated[
+        Path | None, typer.Option(help="Stage encoder: a model folder whose decoder and codebook stay.")
+    ] = None,
+    noise: Annotated[Path | None, typer.Option(help="Folder of noises and rooms for some items.")] = None,
+    semantic: Annotated[
+        str | None, typer.Option(help="Where the semantic codes come from: teacher, learned or fsq.")
+    ] = None,
+    revive: Annotated[
+        bool, typer.Option(help="Learned codes: begin with k-means, and leave no entry unused.")
+    ] = True,
+    balance: Annotated[bool, typer.Option(help="Balance the gradients of all terms.")] = False,
+    critics: Annotated[
+        str | None, typer.Option(help="Sizes of the discriminators' spectra, with commas between.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="Channels of the discriminators.")] = None,
 ) -> None:
     """Train a codec, one stage at a time."""
-    from .codec.train import CodecRun, main_train_codec
+    from .codec.train import CodecRun, main_train_codec, recipe_of
 
-    run = CodecRun(sounds, out, steps, rows, frames, devices, precision, seed, init, rate)
+    recipe = recipe_of(
+        stage, semantic=semantic, revive=revive, balance=balance, critics=critics, channels=channels
+    )
+    run = CodecRun(
+        sounds, out, steps, rows, frames, devices, precision, seed, init, rate, freeze_decoder, noise, recipe
+    )
     main_train_codec(stage, run, typer.echo)
 
 
@@ -171,7 +193,7 @@ def evaluate_asr(
 
 @evaluate.command("codec")
 def evaluate_codec(
-    manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],
+    manifests: Annotated[list[str], typer.Argument(help="Folders or files of manifests.")],
     model: CodecModel = "codec-24k",
     json_out: Annotated[
         Path | None, typer.Option("--json", callback=kept, help="Write the whole report here.")
@@ -181,9 +203,10 @@ def evaluate_codec(
     phone_head: Annotated[Path | None, typer.Option(help="Judge of phones: its head.")] = None,
     lexicon: Annotated[Path | None, typer.Option(help="Judge of phones: pronunciations, as JSON.")] = None,
     peers: Annotated[bool, typer.Option(help="Also run Opus if PyAV is installed.")] = True,
+    min_rate: Annotated[int, typer.Option(help="Leave out recordings of a lower rate in Hz.")] = 0,
 ) -> None:
     """What coding does to recordings, beside the recordings themselves and Opus, with intervals."""
     from .codec.evaluate import main_codec
 
     command = " ".join(["rillvox", *sys.argv[1:]])
-    main_codec(manifest, model, json_out, limit, whisper, phone_head, lexicon, peers, command)
+    main_codec(manifests, model, json_out, limit, whisper, phone_head, lexicon, peers, min_rate, command)

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from ..training.align import BLANK_PENALTY
 from ..training.lexicon import PHONE_IDS, Lexicon
 from ..training.manifests import Clip, Manifest, write_json
 from ..training.normalize import normalize
@@ -31,10 +32,20 @@ from ..training.teacher import PhoneAligner
 from .config import SAMPLE_RATE
 from .measures import Wave, aligned, at_16k, installed_measures
 from .peers import has_opus, opus
+from .probes import leaks
 from .stream import Codec
 
 OPUS_RATES = (6000, 8000)
-WORST = {"pesq_wb": 1.0, "stoi": 0.0, "estoi": 0.0, "similarity": 0.0, "mel_db": 60.0, "stft": 2.0}
+WORST = {
+    "pesq_wb": 1.0,
+    "stoi": 0.0,
+    "estoi": 0.0,
+    "similarity": 0.0,
+    "mel_db": 60.0,
+    "stft": 2.0,
+    "dnsmos_ovrl": 1.0,
+    "dnsmos_p808": 1.0,
+}
 DRAWS, SEED = 2000, 12345
 LONGEST = 28.0  # seconds that the judge of phones hears
 
@@ -64,9 +75,18 @@ class Phones:
 
     def heard(self, wave: Wave) -> list[str]:
         """Phones of a recording."""
-        scores = self.judge.log_probs(at_16k(wave)[: round(LONGEST * 16000)])
-        classes: list[int] = [int(k) for k in scores.argmax(-1)]
+        classes: list[int] = [int(k) for k in self._scores(wave).argmax(-1)]
         return [str(phone) for phone, _ in groupby(classes) if phone]
+
+    def frames(self, wave: Wave, frames: int) -> NDArray[np.int64]:
+        """The likeliest phone of every 80 ms [frames], 0 where there is none."""
+        scores = self._scores(wave)
+        scores[:, 0] -= BLANK_PENALTY
+        scores = np.pad(scores, ((0, max(0, 4 * frames - len(scores))), (0, 0)))[: 4 * frames]
+        return scores.reshape(frames, 4, -1).sum(1).argmax(-1).astype(np.int64)
+
+    def _scores(self, wave: Wave) -> NDArray[np.float32]:
+        return self.judge.log_probs(at_16k(wave)[: round(LONGEST * 16000)])
 
 
 def streamed(codec: Codec) -> Coder:
@@ -91,35 +111,49 @@ def streamed(codec: Codec) -> Coder:
 
 def evaluate(
     codec: Codec,
-    manifest: Manifest,
+    manifests: Sequence[Manifest],
     *,
     model: str = "",
     command: str = "",
     phones: Phones | None = None,
     limit: int | None = None,
+    min_rate: int = 0,
     peers: bool = True,
     progress: Callable[[str, int, int], None] = lambda _system, _done, _total: None,
 ) -> dict[str, Any]:
-    """Code a list of recordings with every system and measure them.
+    """Code lists of recordings with every system and measure them.
+
+    Args:
+        min_rate: leave out recordings of a lower rate in Hz.
 
     Returns:
         `header`, `rows` (system, bit rate, each measure with mean and 95 % interval by clips, speed, and
-        `phone_errors` with the excess over the recording by a paired test) and `codes`, ready for JSON.
+        `phone_errors` with the excess over the recording by a paired test), `codes` and `leaks`, ready for
+        JSON.
 
     Raises:
-        ConfigError: an empty list.
+        ConfigError: an empty list, or a clip that is in two of them.
         CheckpointError: the codec has no encoder.
     """
-    clips = manifest.clips
+    pairs = [(clip, manifest) for manifest in manifests for clip in manifest.clips]
     if limit is not None:
-        clips = clips[:: max(1, len(clips) // limit)][:limit]
+        pairs = pairs[:: max(1, len(pairs) // limit)][:limit]
+    waves: dict[str, Wave] = {}
+    clips: list[Clip] = []
+    for clip, manifest in pairs:
+        audio = manifest.load(clip)
+        if audio.rate < min_rate:
+            continue
+        if clip.id in waves:
+            raise ConfigError(f"{manifest.path}: clip {clip.id} is in another list too")
+        waves[clip.id] = audio.resample(SAMPLE_RATE).samples
+        clips.append(clip)
     if not clips:
-        raise ConfigError(f"{manifest.path}: no clips to code")
+        raise ConfigError("no clips to code" + (f" of {min_rate} Hz or more" if min_rate else ""))
     systems = [System("recording", None), System(model or codec.config.name, streamed(codec))]
     if peers and has_opus():
         systems += [System(f"opus {rate / 1000:g} kbit/s", _opus(rate)) for rate in OPUS_RATES]
     measures = installed_measures()
-    waves = {clip.id: manifest.load(clip).resample(SAMPLE_RATE).samples for clip in clips}
     rows: list[dict[str, Any]] = []
     spoken: dict[str, list[str]] = {}
     if phones is not None:
@@ -151,9 +185,38 @@ def evaluate(
         "threads": torch.get_num_threads(),
         "clips": len(clips),
         "minutes": sum(map(len, waves.values())) / SAMPLE_RATE / 60,
-        "manifest": str(manifest.path),
+        "manifest": ", ".join(str(manifest.path) for manifest in manifests),
     }
-    return {"header": header, "rows": rows, "codes": code_statistics(codec, list(waves.values()))}
+    values = [codec.encode(waves[clip.id]).values for clip in clips]
+    return {
+        "header": header,
+        "rows": rows,
+        "codes": code_statistics(codec, values),
+        "leaks": leaks_of(codec, clips, values, waves, phones),
+    }
+
+
+def leaks_of(
+    codec: Codec,
+    clips: Sequence[Clip],
+    values: Sequence[NDArray[np.integer]],
+    waves: Mapping[str, Wave],
+    phones: Phones | None,
+) -> dict[str, dict[str, float]]:
+    """What the codes give away, see `probes.leaks`."""
+    dim = codec.config.semantic_dim
+    given = [codec.model.quantizer.decode(torch.as_tensor(each)).numpy() for each in values]
+    said = None
+    if phones is not None:
+        said = [phones.frames(waves[clip.id], len(each)) for clip, each in zip(clips, values, strict=True)]
+        given = [each[: round(LONGEST * 12.5)] for each in given]
+        said = [each[: round(LONGEST * 12.5)] for each in said]
+    return leaks(
+        [each[:, :dim] for each in given],
+        [each[:, dim:] for each in given],
+        [clip.speaker for clip in clips],
+        said,
+    )
 
 
 def _row(
@@ -202,6 +265,9 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
     """Mean and its 95 % interval over resampled clips."""
     each = np.asarray(values)
     rng = np.random.default_rng(SEED)
+    each = each[~np.isnan(each)]  # what a measure has nothing to say of, such as a short clip
+    if not len(each):
+        return {"mean": float("nan"), "low": float("nan"), "high": float("nan")}
     means = each[rng.integers(0, len(each), (DRAWS, len(each)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return {"mean": float(each.mean()), "low": float(low), "high": float(high)}
@@ -211,9 +277,9 @@ def _opus(rate: int) -> Coder:
     return lambda wave: opus(wave, rate)
 
 
-def code_statistics(codec: Codec, waves: Sequence[Wave]) -> dict[str, float]:
+def code_statistics(codec: Codec, each: Sequence[NDArray[np.integer]]) -> dict[str, float]:
     """How the codes are used: perplexity and share of the codebook, entropies, share of the end levels."""
-    values = np.concatenate([codec.encode(wave).values for wave in waves])
+    values = np.concatenate(each)
     size, levels = codec.config.semantic_codes, codec.config.acoustic_levels
     semantic = np.bincount(values[:, 0], minlength=size)
     acoustic = [np.bincount(values[:, k], minlength=levels) for k in range(1, values.shape[1])]
@@ -264,11 +330,16 @@ def table(report: Mapping[str, Any]) -> str:
         f"{codes['frames']} frames, {codes['semantic_unused']} unused; acoustic codes: "
         f"{codes['acoustic_bits']:.2f} bits each, {100 * codes['end_levels']:.1f} % at the ends"
     )
+    for name, leak in report["leaks"].items():
+        lines.append(
+            f"{name}: {100 * leak['accuracy']:.1f} % right, chance {100 * leak['chance']:.1f}, "
+            f"leak {leak['leak']:.2f}"
+        )
     return "\n".join(lines) + "\n"
 
 
 def main_codec(
-    manifest: str,
+    manifests: Sequence[str],
     model: str,
     json_out: Path | None,
     limit: int | None,
@@ -276,6 +347,7 @@ def main_codec(
     phone_head: Path | None,
     lexicon: Path | None,
     peers: bool,
+    min_rate: int,
     command: str,
 ) -> None:
     """The command."""
@@ -288,12 +360,13 @@ def main_codec(
     codec = Codec.load(model)
     report = evaluate(
         codec,
-        Manifest(manifest),
+        [Manifest(each) for each in manifests],
         model=model,
         command=command,
         phones=phones,
         limit=limit,
         peers=peers,
+        min_rate=min_rate,
     )
     if json_out is not None:
         write_json(json_out, report)

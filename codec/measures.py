@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module, util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ Wave = NDArray[np.float32]
 FURTHEST = SAMPLE_RATE // 40  # 25 ms: how far a codec may be late
 LOUD_DB = 50.0  # frames this far below the loudest do not count
 LONGEST_PESQ = 12.0  # seconds
+DNSMOS_DBFS = -26.0
 
 
 def aligned(original: Wave, coded: Wave) -> tuple[Wave, Wave]:
@@ -76,6 +78,10 @@ def installed_measures() -> dict[str, Callable[[Wave, Wave], float]]:
         found["estoi"] = lambda a, b: _stoi(a, b, True)
     if util.find_spec("resemblyzer"):
         found["similarity"] = Similarity()
+    if util.find_spec("speechmos") and util.find_spec("onnxruntime"):
+        mos = NoReference()
+        found["dnsmos_ovrl"] = lambda _, b: mos(b)[0]
+        found["dnsmos_p808"] = lambda _, b: mos(b)[1]
     return found
 
 
@@ -116,3 +122,40 @@ class Similarity:
         if len(heard) < 1600:
             return np.zeros(256, np.float32)
         return self._encoder.embed_utterance(heard)
+
+
+class NoReference:
+    """DNSMOS (speechmos, models of Microsoft's DNS Challenge): OVRL of P.835 and P.808.
+
+    Clips under 3 s are not scored; the level is brought to -26 dBFS, on which the score depends. It hears
+    noise and damage, not naturalness.
+    """
+
+    def __init__(self) -> None:
+        self._model: Any = None
+        self._last: tuple[Wave, tuple[float, float]] | None = None
+
+    def __call__(self, coded: Wave) -> tuple[float, float]:
+        """OVRL and P.808, 1 to 5; NaN for a clip under 3 s."""
+        if len(coded) < 3 * SAMPLE_RATE:
+            return float("nan"), float("nan")
+        if self._last is None or self._last[0] is not coded:
+            level = float(np.sqrt(np.square(coded).mean())) + 1e-9
+            heard = at_16k(coded) * (10 ** (DNSMOS_DBFS / 20) / level)
+            found = self.model()(np.clip(heard, -1, 1), 16000, False)
+            self._last = coded, (float(found["ovrl_mos"]), float(found["p808_mos"]))
+        return self._last[1]
+
+    def model(self) -> Any:
+        """Its networks, on one thread: by default they take a thread for each core, and spin."""
+        if self._model is None:
+            module: Any = import_module("speechmos.dnsmos")
+            runtime: Any = import_module("onnxruntime")
+            options = runtime.SessionOptions()
+            options.intra_op_num_threads = 1
+            folder = Path(module.__file__).parent / "dnsmos_models"
+            model = module.DNSMOS.__new__(module.DNSMOS)
+            model.onnx_sess = runtime.InferenceSession(str(folder / "sig_bak_ovr.onnx"), options)
+            model.p808_onnx_sess = runtime.InferenceSession(str(folder / "model_v8.onnx"), options)
+            self._model = model
+        return self._model

@@ -51,15 +51,15 @@ def prepare(
         CheckpointError: no teacher.
     """
     teacher = WhisperTeacher(whisper)
+    (out / "heard").mkdir(parents=True, exist_ok=True)
     clips: list[Sound] = []
     parts: list[NDArray[np.int16]] = []
     heard: list[NDArray[np.float16]] = []
     offset = 0
     for path in manifests:
         manifest = Manifest(path, index=out / "index")
-        for number, clip in enumerate(manifest.clips):
-            if number % 200 == 0:
-                say(f"{manifest.folder.name}: {number} of {len(manifest.clips)} clips")
+        waves: list[NDArray[np.float32]] = []
+        for clip in manifest.clips:
             try:
                 audio = manifest.load(clip)
             except AudioError as error:
@@ -69,13 +69,14 @@ def prepare(
             wave = wave[: len(wave) // STEP * STEP]
             if len(wave) < PER_FRAME * STEP:
                 continue
-            heard.append(hear(teacher, Audio(wave, RATE)))
+            waves.append(wave)
             parts.append(np.rint(np.clip(wave, -1, 1) * 32767).astype(np.int16))
             name = clip.corpus or manifest.folder.name
             if manifest.folder.name.endswith("_dev"):
                 name = manifest.folder.name  # development sets are known by their folder
             clips.append(Sound(clip.id, name, clip.speaker, audio.rate, offset, len(wave)))
             offset += len(wave)
+        heard += hear_all(teacher, waves, out / "heard" / f"{manifest.folder.name}.npy", say)
     if not clips:
         raise ConfigError("no clips: nothing to prepare")
     say(f"{len(clips)} clips, {offset / RATE / 3600:.2f} hours; clustering the teacher's frames")
@@ -86,6 +87,27 @@ def prepare(
     entries, ids = cluster(heard, free, codes, dim, say)
     write_sounds(out, clips, np.concatenate(parts), ids, entries)
     return Sounds(out)
+
+
+def hear_all(
+    teacher: WhisperTeacher, waves: Sequence[NDArray[np.float32]], kept: Path, say: Callable[[str], None]
+) -> list[NDArray[np.float16]]:
+    """The teacher's frames of every wave, from the file `kept` where an earlier run left them."""
+    ends = np.cumsum([len(wave) // STEP for wave in waves], dtype=np.int64)
+    if kept.exists():
+        frames: NDArray[np.float16] = np.load(kept)
+        if len(waves) and len(frames) == ends[-1]:
+            return np.split(frames, ends[:-1])
+    heard: list[NDArray[np.float16]] = []
+    for number, wave in enumerate(waves):
+        if number % 200 == 0:
+            say(f"{kept.stem}: {number} of {len(waves)} clips")
+        heard.append(hear(teacher, Audio(wave, RATE)))
+    if heard:
+        with kept.with_suffix(".tmp").open("wb") as file:
+            np.save(file, np.concatenate(heard))
+        kept.with_suffix(".tmp").replace(kept)
+    return heard
 
 
 def hear(teacher: WhisperTeacher, audio: Audio) -> NDArray[np.float16]:

@@ -1,39 +1,72 @@
 """What the codec learns, as a module whose `forward(batch)` gives a loss and figures.
 
-First the reconstruction, then (with discriminators) what makes it sound real. The semantic half of the latent
-learns to name the teacher's code; the decoder is given the teacher's code or its own guess, by turns, so that
-it takes both: a synthesiser may speak in the teacher's codes, and a voice prompt comes as guesses.
+First the reconstruction, then (with discriminators) what makes it sound real, or both at once as published
+(Voxtral Codec, arXiv 2603.25551 section 3). `Recipe` says which terms count how much.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportUnknownVariableType]
 
+from .balance import Balancer
 from .config import CodecConfig
-from .discriminator import Discriminators, deceive, feature_distance, hinge
+from .discriminator import PUBLISHED_SIZES, SLIM_SIZES, Discriminators, deceive, feature_distance, hinge
 from .losses import mel_distance, stft_distance, wave_distance
 from .model import CodecModel
+from .semantics import FixedCodes, LearnedCodes, Named, TeacherCodes, grid
 
-SHARPNESS = 8.0  # of the softmax over distances to the entries, in units of their variance
+TERMS = ("mel", "stft", "wave", "features", "deceit")
+Semantic = Literal["teacher", "learned", "fsq", "fixed"]
 
 
-@dataclass
-class Weights:
-    """Of the terms of the loss."""
+@dataclass(frozen=True)
+class Recipe:
+    """Weights of the terms of the loss, and what learns."""
 
     mel: float = 15.0
     stft: float = 1.0
     wave: float = 10.0
-    semantic: float = 0.5
+    fade: float = 1.0  # factor on `stft` and `wave` with every step
+    semantic: Semantic = "teacher"
+    revive: bool = True  # of a learned codebook: k-means to begin with, and no entry stays unused
+    naming: float = 0.5
     entry: float = 0.5  # square distance to the teacher's entry
+    commitment: float = 0.1
+    asr: float = 1.0  # distillation from the teacher's frames, where the codes are not the teacher's own
     saturation: float = 0.01  # of acoustic numbers beyond what tanh tells apart
     features: float = 2.0
     deceit: float = 0.5
+    critics: tuple[int, ...] = ()  # sizes of the discriminators' spectra; none: no discriminators
+    channels: int = 16
+    balance: bool = False  # gradients of all terms on the waveform are brought to their weights
+    freeze_encoder: bool = False
+    freeze_decoder: bool = False
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "reconstruct": Recipe(),
+    # The encoder stays as it is, so that codes made before stay valid.
+    "adversarial": Recipe(critics=SLIM_SIZES, freeze_encoder=True),
+    "published": Recipe(
+        mel=0.0,
+        stft=1.0,
+        wave=1.0,
+        fade=0.9999,
+        semantic="learned",
+        features=1.0,
+        deceit=0.0,
+        critics=PUBLISHED_SIZES,
+        channels=256,
+    ),
+    "encoder": Recipe(semantic="fixed", freeze_decoder=True),
+}
 
 
 @dataclass
@@ -47,39 +80,60 @@ class WaveBatch:
     draw: Tensor  # [batch, 2] uniform: how the item is quantised
     noise: Tensor  # [batch, frames, acoustic_dim] uniform in [-1, 1]
     deceit: Tensor  # [] share of the adversarial terms
+    fade: Tensor  # [] factor on the terms that fade
 
 
 class CodecTask(nn.Module):
-    """The codec and, in its second stage, discriminators."""
+    """The codec and what trains it.
+
+    Args:
+        teacher: [codes, dim] entries of the sounds' codebook: what `WaveBatch.ids` stand for.
+        model: start from this codec; None: a fresh one, whose codebook is the recipe's.
+    """
+
+    teacher: Tensor
 
     def __init__(
         self,
         config: CodecConfig,
-        codebook: Tensor,
+        teacher: Tensor,
+        recipe: Recipe | None = None,
         *,
-        adversarial: bool = False,
-        frozen_encoder: bool = False,
-        weights: Weights | None = None,
+        model: CodecModel | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.model = CodecModel(config)
-        self.model.quantizer.semantic_codebook.embedding_sum.copy_(codebook)
+        self.recipe = recipe = recipe or Recipe()
+        self.model = model or CodecModel(config)
+        encoder = self.model.encoder
+        assert encoder is not None
         with torch.no_grad():
-            encoder = self.model.encoder
-            assert encoder is not None
             last = encoder.stages.blocks[-1].get_parameter("weight")
-            last[config.semantic_dim :] *= 1 / 3  # far from where tanh is flat
-        if frozen_encoder:
-            encoder.requires_grad_(False)
-        self.weights = weights or Weights()
-        self.critics = Discriminators() if adversarial else None
-        variance = codebook.var(0).sum()
-        self.variance = float(variance)
+            if model is None:
+                last[config.semantic_dim :] *= 1 / 3  # far from where tanh is flat
+        encoder.requires_grad_(not recipe.freeze_encoder)
+        self.model.decoder.requires_grad_(not recipe.freeze_decoder)
+        book = self.model.quantizer.semantic_codebook
+        self.naming: TeacherCodes | FixedCodes | LearnedCodes
+        self.distil: nn.Linear | None = None
+        if recipe.semantic == "teacher":
+            self.naming = TeacherCodes(book, teacher, recipe.naming, recipe.entry)
+        else:
+            self.register_buffer("teacher", teacher, persistent=False)
+            self.distil = nn.Linear(config.semantic_dim, teacher.shape[1])
+            if recipe.semantic == "learned":
+                size, dim = config.semantic_codes, config.semantic_dim
+                self.naming = LearnedCodes(size, dim, recipe.commitment, revive=recipe.revive)
+            else:
+                if recipe.semantic == "fsq" and model is None:
+                    book.embedding_sum.copy_(grid(config.semantic_dim, torch.Generator().manual_seed(0)))
+                self.naming = FixedCodes(recipe.commitment)
+        self.critics = Discriminators(recipe.critics, recipe.channels) if recipe.critics else None
+        self.balancer = Balancer(TERMS) if recipe.balance else None
 
     def forward(self, batch: WaveBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of all terms, and each by itself."""
-        weights = self.weights
+        recipe = self.recipe
         latents, figures, loss = self.encode(batch)
         found = self.model.decoder(latents)
         delay = self.config.output_delay
@@ -87,63 +141,64 @@ class CodecTask(nn.Module):
         found, wanted = found[:, : found.shape[1] - delay], batch.wanted[:, : found.shape[1] - delay]
         mel = mel_distance(found, wanted, batch.known)
         stft = stft_distance(found, wanted, batch.known)
-        wave = wave_distance(found, wanted, batch.known)
-        loss = loss + weights.mel * mel + weights.stft * stft + weights.wave * wave
         figures |= {"mel": mel.detach(), "stft": stft.detach()}
+        terms = {"mel": mel, "stft": stft, "wave": wave_distance(found, wanted, batch.known)}
+        fade = float(batch.fade)
+        weights = {"mel": recipe.mel, "stft": recipe.stft * fade, "wave": recipe.wave * fade}
         if self.critics is not None:
-            more, criticism = self.criticise(found, wanted, batch)
-            loss, figures = loss + more, figures | criticism
-        return loss, figures
+            learned, terms["features"], terms["deceit"] = self.criticise(found, wanted, batch)
+            share = float(batch.deceit)
+            weights |= {"features": share * recipe.features, "deceit": share * recipe.deceit}
+            loss = loss + learned
+            figures |= {"hinge": learned.detach(), "features": terms["features"].detach()}
+        if self.balancer is not None and torch.is_grad_enabled():
+            return loss + self.balancer(found, terms, weights), figures
+        return loss + torch.stack([weights[name] * term for name, term in terms.items()]).sum(), figures
 
     def encode(self, batch: WaveBatch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """What the decoder is given, figures, and the loss of the encoder."""
-        config, weights = self.config, self.weights
+        config, recipe = self.config, self.recipe
         encoder = self.model.encoder
         assert encoder is not None
         z = encoder(batch.heard)
         semantic, acoustic = z[..., : config.semantic_dim], z[..., config.semantic_dim :]
-        entries = self.model.quantizer.semantic_codebook.entries()
-        distance = (
-            semantic.square().sum(-1, keepdim=True) + entries.square().sum(-1) - 2 * semantic @ entries.T
-        )
-        known = batch.ids >= 0
-        teacher = batch.ids.clamp(min=0)
-        count = known.sum() + 1  # a batch without a teacher loses nothing
-        each = F.cross_entropy(
-            (-SHARPNESS * distance / self.variance).transpose(1, 2), teacher, reduction="none"
-        )
-        naming = (each * known).sum() / count
-        missed = ((semantic - entries[teacher]).square().sum(-1) * known).sum() / count / self.variance
-        guess = distance.detach().argmin(-1)
-        right = ((guess == teacher) & known).sum() / count
-        taught = (batch.draw[:, :1] < 0.5) & known
-        given = entries[torch.where(taught, teacher, guess)]
+        book = self.model.quantizer.semantic_codebook
+        named: Named = self.naming(semantic, book, batch.ids, batch.draw[:, 0])
+        loss, figures = named.loss, named.figures
+        if self.distil is not None:
+            asr = self.distillation(named.entry, batch.ids)
+            loss, figures = loss + recipe.asr * asr, figures | {"asr": asr.detach()}
         bounded = torch.tanh(acoustic)
         levels = config.acoustic_levels - 1
         rounded = torch.round((bounded + 1) / 2 * levels) * 2 / levels - 1
         kind = batch.draw[:, 1, None, None]
         dithered = bounded + batch.noise / config.acoustic_levels
         straight = bounded + (rounded - bounded).detach()
-        acoustic_given = torch.where(kind < 0.5, straight, torch.where(kind < 0.75, dithered, bounded))
-        saturation = F.relu(acoustic.abs() - 2).square().mean()
-        loss = weights.semantic * naming + weights.entry * missed + weights.saturation * saturation
-        ends = (rounded.detach().abs() > 1 - 1 / levels).float().mean()
-        figures = {"naming": naming.detach(), "teacher_right": right.detach(), "end_levels": ends}
-        return torch.cat([given, acoustic_given], -1), figures, loss
+        given = torch.where(kind < 0.5, straight, torch.where(kind < 0.75, dithered, bounded))
+        loss = loss + recipe.saturation * F.relu(acoustic.abs() - 2).square().mean()
+        figures["end_levels"] = (rounded.detach().abs() > 1 - 1 / levels).float().mean()
+        return torch.cat([named.given, given], -1), figures, loss
 
-    def criticise(self, found: Tensor, wanted: Tensor, batch: WaveBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Both sides at once: critics learn from a copy of the sound, the codec from a copy of critics."""
+    def distillation(self, entry: Tensor, ids: Tensor) -> Tensor:
+        """One minus the cosine between what the codes say of the teacher's frames and those frames."""
+        assert self.distil is not None
+        known = ids >= 0
+        cosine = F.cosine_similarity(self.distil(entry), self.teacher[ids.clamp(min=0)], dim=-1)
+        return ((1 - cosine) * known).sum() / (known.sum() + 1)
+
+    def criticise(self, found: Tensor, wanted: Tensor, batch: WaveBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Both sides at once: critics learn from a copy of the sound, the codec from a copy of critics.
+
+        Only of recordings that are known up to the top; without any, nothing is lost and the figures are NaN.
+        """
         assert self.critics is not None
         wide = batch.known >= 12000
         if int(wide.sum()) == 0:
-            none = found.new_zeros(())
-            return none, {"hinge": none + float("nan"), "features": none + float("nan")}
+            none = found.sum() * 0.0
+            return none, none, none
         found, wanted = found[wide], wanted[wide]
         real, made = self.critics(wanted), self.critics(found.detach())
         learned = hinge(real, made)
         fixed = {name: value.detach() for name, value in self.critics.named_parameters()}
         seen: list[list[Tensor]] = functional_call(self.critics, fixed, (found,))
-        features = feature_distance(real, seen)
-        codec = self.weights.features * features + self.weights.deceit * deceive(seen)
-        figures = {"hinge": learned.detach(), "features": features.detach()}
-        return learned + batch.deceit * codec, figures
+        return learned, feature_distance(real, seen), deceive(seen)

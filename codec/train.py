@@ -6,39 +6,38 @@
 2. `adversarial`: slim discriminators; the encoder stays as it is, so that codes made before stay valid.
 3. `export`: the averaged weights as a model folder.
 
-Every stage resumes from its folder, logs to `log.jsonl`, and keeps averaged weights.
+Instead of the first two, `published` trains all at once by the paper's losses, for those who have the GPUs;
+`encoder` fits an encoder to a frozen decoder and codebook, as those of the released checkpoint.
+
+Every stage resumes from its folder, logs to `log.jsonl`, keeps averaged weights, and leaves what it sounds
+and looks like in `heard/`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
-from ..training.augment import change_speed
 from ..training.loop import CHECKPOINT, Figures, LoopConfig, make_fabric, train
+from ..training.noises import Noises
 from ..training.pool import HELD_OUT
-from ..training.sounds import RATE, STEP, Sound, Sounds
-from .checkpoint import save_model
+from ..training.sounds import RATE, Sounds
+from .checkpoint import load_model, save_model
 from .config import CodecConfig, small_codec
+from .dumps import dump
 from .losses import mel_distance
-from .model import CodecModel
-from .tasks import CodecTask, WaveBatch
+from .model import CodecEncoder, CodecModel
+from .rows import TOP, WaveRows
+from .tasks import RECIPES, CodecTask, Recipe
 
-STAGES = ("reconstruct", "adversarial", "export")
-TOP = 0.94  # of half the native rate: resamplers and coders leave nothing above
-GAIN_DB = (-8.0, 4.0)
-SPEED = (0.85, 1.18)
-SPEED_SHARE = 0.3  # of the items; they have no teacher
-NARROW_SHARE = 0.2  # of the 24 kHz items: heard through a narrow line, wanted as they were
-WIDE_SHARE = 0.5  # of the items, of recordings of 22 kHz and more
+STAGES = (*RECIPES, "export")
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,9 @@ class CodecRun:
     seed: int = 0
     init: Path | None = None
     rate: float = 1.0
+    decoder: Path | None = None  # a model folder whose decoder and codebook stay as they are
+    noise: Path | None = None  # a folder of noises and rooms, for some of the items
+    recipe: Recipe | None = None  # None: the stage's own
 
 
 def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = print) -> None:
@@ -62,9 +64,14 @@ def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = pri
 
     Raises:
         ConfigError: an unknown stage, or one whose input is missing.
+        CheckpointError: an earlier stage or a model that is missing.
     """
     if stage not in STAGES:
         raise ConfigError(f"stage must be {', '.join(STAGES)}, got {stage!r}")
+    if stage == "encoder" and run.decoder is None:
+        raise ConfigError("stage encoder needs --freeze-decoder, the model folder that it is fitted to")
+    if run.decoder is not None and stage not in ("encoder", "export"):
+        raise ConfigError(f"--freeze-decoder is for the stages encoder and export, not {stage}")
     sounds = Sounds(run.sounds)
     say(f"{len(sounds.clips)} clips, {sum(clip.seconds for clip in sounds.clips) / 3600:.2f} hours")
     if stage == "export":
@@ -73,107 +80,95 @@ def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = pri
         train_stage(stage, run, sounds, say)
 
 
-def config_of(sounds: Sounds) -> CodecConfig:
-    """The default shape with the teacher's codebook."""
-    return small_codec(len(sounds.codebook))
+def recipe_of(
+    stage: str,
+    *,
+    semantic: str | None = None,
+    revive: bool = True,
+    balance: bool = False,
+    critics: str | None = None,
+    channels: int | None = None,
+) -> Recipe:
+    """The stage's recipe with what a command changes in it.
+
+    Raises:
+        ConfigError: a way of coding that is none, or sizes that are none.
+    """
+    recipe = replace(RECIPES.get(stage, Recipe()), revive=revive, balance=balance)
+    if semantic is not None:
+        if semantic not in ("teacher", "learned", "fsq"):
+            raise ConfigError(f"--semantic must be teacher, learned or fsq, got {semantic}")
+        if stage == "encoder":
+            raise ConfigError("--semantic: the codes of a frozen decoder are what they are")
+        recipe = replace(recipe, semantic=semantic)
+    if critics is not None:
+        parts = critics.split(",")
+        if not all(part.isascii() and part.isdigit() and int(part) >= 16 for part in parts):
+            raise ConfigError(f"--critics must be sizes of at least 16 with commas between, got {critics!r}")
+        recipe = replace(recipe, critics=tuple(map(int, parts)))
+    if channels is not None:
+        recipe = replace(recipe, channels=channels)
+    return recipe
+
+
+def config_of(sounds: Sounds, recipe: Recipe) -> CodecConfig:
+    """The default shape; its codebook is the teacher's, or has as many entries as the released one."""
+    return small_codec(8192 if recipe.semantic == "fsq" else len(sounds.codebook))
+
+
+def fresh_model(run: CodecRun, sounds: Sounds, recipe: Recipe) -> tuple[CodecConfig, CodecModel | None]:
+    """The shape of what is trained, and the model that it begins with, if it is not a fresh one."""
+    if run.decoder is None:
+        return config_of(sounds, recipe), None
+    model = load_model(run.decoder).train()
+    if model.encoder is None:
+        # Written without weight norm: the encoder is ours, and in memory there is none anyway.
+        model.encoder = CodecEncoder(model.config)
+    return model.config, model
 
 
 def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], None]) -> None:
-    """`reconstruct` or `adversarial`."""
-    adversarial = stage == "adversarial"
-    config = config_of(sounds)
+    """Any stage that learns."""
+    recipe = run.recipe or RECIPES[stage]
+    adversarial = bool(recipe.critics)
     torch.manual_seed(run.seed)  # pyright: ignore[reportUnknownMemberType]
-    task = CodecTask(config, sounds.codebook, adversarial=adversarial, frozen_encoder=adversarial)
+    config, model = fresh_model(run, sounds, recipe)
+    task = CodecTask(config, sounds.codebook, recipe, model=model)
     if run.init is not None:
         task.model.load_state_dict(averaged(run.init))
-    elif adversarial:
+    elif stage == "adversarial":
         task.model.load_state_dict(averaged(run.out / "reconstruct"))
-    peak = (4e-4 if adversarial else 1.2e-3) * run.rate
-    learning = [p for p in task.model.parameters() if p.requires_grad]
+    peak = (4e-4 if stage == "adversarial" else 1.2e-3) * run.rate
+    critics = list(task.critics.parameters()) if task.critics is not None else []
+    judging = {id(p) for p in critics}
+    learning = [p for p in task.parameters() if p.requires_grad and id(p) not in judging]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in learning if p.dim() > 1], "lr": peak, "weight_decay": 0.01},
         {"params": [p for p in learning if p.dim() <= 1], "lr": peak, "weight_decay": 0.0},
     ]
-    if task.critics is not None:
-        critics = list(task.critics.parameters())
+    if critics:
         groups.append({"params": critics, "lr": 3e-4, "betas": (0.8, 0.99), "weight_decay": 0.0})
-    rows = WaveRows(sounds, config, run.frames)
+    rows = WaveRows(sounds, config, run.frames, None if run.noise is None else Noises(run.noise))
+
+    def draw(rng: np.random.Generator, done: float) -> Any:
+        batch = rows.draw(run.rows, rng, done if adversarial else 0.0)
+        return replace(batch, fade=torch.tensor(recipe.fade ** (done * run.steps)))
+
+    def evaluate(trained: nn.Module) -> Figures:
+        assert isinstance(trained, CodecTask)
+        dump(trained.model, sounds, run.out / stage / "heard")
+        return dev_figures(trained, sounds)
+
     train(
         make_fabric(run.devices, run.precision),
         LoopConfig(run.steps, warmup=100, clip=5.0, ema=0.998, evaluate_every=500, seed=run.seed),
         run.out / stage,
         task,
         groups,
-        lambda rng, done: rows.draw(run.rows, rng, done if adversarial else 0.0),
-        lambda trained: dev_figures(trained, sounds),
+        draw,
+        evaluate,
         say,
     )
-
-
-class WaveRows:
-    """Batches of speech: half of them wide, each drawn anew in loudness, start and speed."""
-
-    def __init__(self, sounds: Sounds, config: CodecConfig, frames: int) -> None:
-        self.sounds, self.config, self.frames = sounds, config, frames
-        self.length = frames * config.frame
-        long = [clip for clip in sounds.training() if clip.samples >= self.length * SPEED[1] + STEP]
-        if not long:
-            raise ConfigError(f"no clip of {self.length / RATE:.1f} s or more to train on")
-        self.wide = [clip for clip in long if clip.native >= 22000] or long
-        self.narrow = [clip for clip in long if clip.native < 22000] or long
-        self.chances = {id(part): self._chances(part) for part in (self.wide, self.narrow)}
-
-    @staticmethod
-    def _chances(clips: list[Sound]) -> NDArray[np.float64]:
-        """By the root of a speaker's time, so that one voice does not drown the rest."""
-        time: dict[str, float] = {}
-        for clip in clips:
-            time[clip.speaker] = time.get(clip.speaker, 0.0) + clip.seconds
-        each = np.array([clip.seconds / time[clip.speaker] ** 0.5 for clip in clips])
-        return each / each.sum()
-
-    def draw(self, rows: int, rng: np.random.Generator, done: float) -> WaveBatch:
-        """A batch; `done` is how far the adversarial stage is, whose terms come in by and by."""
-        heard = np.zeros((rows, self.length), np.float32)
-        wanted = np.zeros_like(heard)
-        ids = np.full((rows, self.frames), -1, np.int64)
-        known = np.zeros(rows, np.float32)
-        for row in range(rows):
-            part = self.wide if rng.random() < WIDE_SHARE else self.narrow
-            clip = part[int(rng.choice(len(part), p=self.chances[id(part)]))]
-            speed = float(rng.uniform(*SPEED)) if rng.random() < SPEED_SHARE else 1.0
-            need = int(self.length * speed) + 2
-            begin = int(rng.integers(0, (clip.samples - need) // STEP + 1)) * STEP
-            wave = self.sounds.samples(clip, begin, need)
-            if speed == 1.0:
-                ids[row] = self.sounds.codes(clip, begin, self.frames)
-            else:
-                wave, _ = change_speed(wave, np.zeros(0), speed)
-            wave = wave[: self.length]
-            wave = wave * np.float32(10 ** (rng.uniform(*GAIN_DB) / 20))
-            heard[row, : len(wave)] = wanted[row, : len(wave)] = wave
-            top = TOP * clip.native / 2 * speed
-            known[row] = RATE if top >= TOP * RATE / 2 * min(1.0, speed) else top
-            if known[row] == RATE and rng.random() < NARROW_SHARE:
-                heard[row] = low_pass(heard[row], float(rng.uniform(3500, 9000)))
-        peak = np.maximum(1.0, np.abs(wanted).max(1, keepdims=True))
-        acoustic = self.config.acoustic_dim
-        return WaveBatch(
-            torch.as_tensor(heard / peak),
-            torch.as_tensor(wanted / peak),
-            torch.as_tensor(ids),
-            torch.as_tensor(known),
-            torch.as_tensor(rng.random((rows, 2), np.float32)),
-            torch.as_tensor(rng.uniform(-1, 1, (rows, self.frames, acoustic)).astype(np.float32)),
-            torch.tensor(float(np.clip((done - 0.02) / 0.1, 0.0, 1.0))),
-        )
-
-
-def low_pass(wave: NDArray[np.float32], hz: float) -> NDArray[np.float32]:
-    """Without what lies above `hz`."""
-    spectrum = np.fft.rfft(wave)
-    spectrum[int(hz / (RATE / 2) * (len(spectrum) - 1)) :] = 0
-    return np.fft.irfft(spectrum, len(wave)).astype(np.float32)
 
 
 @torch.no_grad()
@@ -213,9 +208,11 @@ def dev_figures(task: nn.Module, sounds: Sounds) -> Figures:
 
 
 def export(run: CodecRun, sounds: Sounds, say: Callable[[str], None]) -> None:
-    """`model/` in the run's folder, of the adversarial stage if it has run."""
-    model = CodecModel(config_of(sounds))
-    last = "adversarial" if (run.out / "adversarial" / CHECKPOINT).exists() else "reconstruct"
+    """`model/` in the run's folder, of the last stage that has run."""
+    stages = [stage for stage in RECIPES if (run.out / stage / CHECKPOINT).exists()]
+    last = stages[-1] if stages else "reconstruct"
+    config, model = fresh_model(run, sounds, run.recipe or RECIPES[last])
+    model = model or CodecModel(config)
     model.load_state_dict(averaged(run.out / last))
     save_model(model, run.out / "model", dtype=torch.float16)
     say(f"wrote {run.out / 'model'}")
