@@ -165,6 +165,26 @@ Output = Annotated[
 ]
 
 
+@app.command()
+def clone(
+    recording: Annotated[Path, typer.Argument(help="3 to 30 s of one voice.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The voice's codes, .rvc.")],
+    consent: Annotated[
+        str, typer.Option(help="Who speaks, and that they allow it; kept in OUTPUT.json.")
+    ] = "",
+    model: CodecModel = "codec-24k",
+    enrol: Annotated[
+        str, typer.Option(help="encode, or optimise: for a codec without an encoder, as the released one.")
+    ] = "encode",
+    steps: Annotated[int, typer.Option(help="Of optimise: more take longer and come nearer.")] = 400,
+    seed: Annotated[int, typer.Option(help="Of optimise.")] = 0,
+) -> None:
+    """Take the codes of a voice from a recording, with a record of where they come from."""
+    from .commands.clone import clone as run
+
+    run(recording, output, model, consent, enrol, steps, seed)
+
+
 @bench.command("gateway")
 def bench_gateway(
     files: Annotated[

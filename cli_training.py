@@ -102,7 +102,7 @@ def train_sounds(
     manifests: Annotated[list[str], typer.Argument(help="Folders or files of manifests.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     whisper: Annotated[Path, typer.Option(help="Whisper base's encoder, safetensors: the teacher.")],
-    codes: Annotated[int, typer.Option(min=2, help="Entries of the semantic codebook.")] = 1024,
+    codes: Annotated[int, typer.Option(min=2, help="Entries of the semantic codebook.")] = 512,
 ) -> None:
     """Decode recordings for a codec and let the teacher name every 80 ms of them."""
     from .codec.prepare import prepare

@@ -141,7 +141,7 @@ def voxtral_codec() -> CodecConfig:
     return CodecConfig(name="voxtral-codec")
 
 
-def small_codec(semantic_codes: int = 1024) -> CodecConfig:
+def small_codec(semantic_codes: int = 512) -> CodecConfig:
     """The default codec: the released shape made narrow, with spectra at both ends."""
     return CodecConfig(
         dim=256,

@@ -47,6 +47,7 @@ WORST = {
     "dnsmos_p808": 1.0,
 }
 DRAWS, SEED = 2000, 12345
+FRAME = 1920  # samples in four frames of the judge of phones
 LONGEST = 28.0  # seconds that the judge of phones hears
 
 Coder = Callable[[Wave], tuple[Wave, int]]
@@ -119,12 +120,14 @@ def evaluate(
     limit: int | None = None,
     min_rate: int = 0,
     peers: bool = True,
+    others: Sequence[System] = (),
     progress: Callable[[str, int, int], None] = lambda _system, _done, _total: None,
 ) -> dict[str, Any]:
     """Code lists of recordings with every system and measure them.
 
     Args:
         min_rate: leave out recordings of a lower rate in Hz.
+        others: more rows, such as the identity, which must come out as the recording does.
 
     Returns:
         `header`, `rows` (system, bit rate, each measure with mean and 95 % interval by clips, speed, and
@@ -153,6 +156,7 @@ def evaluate(
     systems = [System("recording", None), System(model or codec.config.name, streamed(codec))]
     if peers and has_opus():
         systems += [System(f"opus {rate / 1000:g} kbit/s", _opus(rate)) for rate in OPUS_RATES]
+    systems += others
     measures = installed_measures()
     rows: list[dict[str, Any]] = []
     spoken: dict[str, list[str]] = {}
@@ -205,12 +209,12 @@ def leaks_of(
 ) -> dict[str, dict[str, float]]:
     """What the codes give away, see `probes.leaks`."""
     dim = codec.config.semantic_dim
-    given = [codec.model.quantizer.decode(torch.as_tensor(each)).numpy() for each in values]
+    given = [codec.model.quantizer.decode(torch.as_tensor(each).long()).numpy() for each in values]
     said = None
-    if phones is not None:
+    if phones is not None and codec.config.frame == FRAME:
+        most = int(LONGEST * SAMPLE_RATE / FRAME)  # that the judge has heard
         said = [phones.frames(waves[clip.id], len(each)) for clip, each in zip(clips, values, strict=True)]
-        given = [each[: round(LONGEST * 12.5)] for each in given]
-        said = [each[: round(LONGEST * 12.5)] for each in said]
+        given, said = [each[:most] for each in given], [each[:most] for each in said]
     return leaks(
         [each[:, :dim] for each in given],
         [each[:, dim:] for each in given],
@@ -255,7 +259,7 @@ def _row(
         "system": system.name,
         "bits_per_second": None if system.coder is None else bits / seconds,
         "times_real_time": None if system.coder is None else seconds / took,
-        "measures": {name: _mean(each) for name, each in values.items()},
+        "measures": {name: _mean(each) for name, each in values.items() if not np.isnan(each).all()},
         "failed": failed,
     }
     return row, errors
@@ -266,8 +270,6 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
     each = np.asarray(values)
     rng = np.random.default_rng(SEED)
     each = each[~np.isnan(each)]  # what a measure has nothing to say of, such as a short clip
-    if not len(each):
-        return {"mean": float("nan"), "low": float("nan"), "high": float("nan")}
     means = each[rng.integers(0, len(each), (DRAWS, len(each)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return {"mean": float(each.mean()), "low": float(low), "high": float(high)}

@@ -6,6 +6,7 @@ by `aligned` first.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module, util
 from pathlib import Path
@@ -98,7 +99,16 @@ def _pesq(original: Wave, coded: Wave) -> float:
 
 def _stoi(original: Wave, coded: Wave, extended: bool) -> float:
     module: Any = import_module("pystoi")
-    return float(module.stoi(at_16k(original), at_16k(coded), 16000, extended=extended))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a clip under half a second it says that it can't, and gives 0
+        return float(module.stoi(at_16k(original), at_16k(coded), 16000, extended=extended))
+
+
+def _quietly(name: str) -> Any:
+    """A judge's module, without what it says of its own old imports."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module(name)
 
 
 class Similarity:
@@ -111,13 +121,13 @@ class Similarity:
     def __call__(self, original: Wave, coded: Wave) -> float:
         """-1 to 1; 0 for what holds no voice."""
         if self._encoder is None:
-            module: Any = import_module("resemblyzer")
+            module = _quietly("resemblyzer")
             self._encoder = module.VoiceEncoder("cpu", verbose=False)
         return float(np.dot(self.embed(original), self.embed(coded)))
 
     def embed(self, wave: Wave) -> NDArray[np.float32]:
         """[256], of length 1."""
-        module: Any = import_module("resemblyzer")
+        module = _quietly("resemblyzer")
         heard = module.preprocess_wav(at_16k(wave), 16000)
         if len(heard) < 1600:
             return np.zeros(256, np.float32)

@@ -32,6 +32,9 @@ LEVEL_DBFS = -24.0
 LONGEST = 28 * 16000  # samples that the teacher hears at once
 PLACES = LONGEST // 320  # of the teacher's frames in a piece
 PER_FRAME = 4  # frames of the teacher in one of the codec
+# Frames of the teacher before the codec's own begins: the encoder, which hears nothing of what follows, names
+# what it has heard the end of. At 40 ms it names a third more of them right than at none, at 80 ms no more.
+LEAD = 2
 ROUNDS = 12
 
 
@@ -40,7 +43,7 @@ def prepare(
     out: Path,
     whisper: Path,
     *,
-    codes: int = 1024,
+    codes: int = 512,
     dim: int = 256,
     say: Callable[[str], None] = print,
 ) -> Sounds:
@@ -128,7 +131,7 @@ def cluster(
     dim: int,
     say: Callable[[str], None] = print,
 ) -> tuple[Tensor, NDArray[np.int16]]:
-    """Entries [codes, dim], and the code of the four frames from each frame on (-1 at the end of a clip)."""
+    """Entries [codes, dim], and for each frame the code of the four from `LEAD` before it; -1 at the end."""
     longest = min(PLACES, max(map(len, heard)))
     total, count = np.zeros((longest, heard[0].shape[1])), np.zeros(longest)
     for frames in heard:
@@ -144,17 +147,14 @@ def cluster(
     means: list[Tensor] = []
     for frames in heard:
         x = torch.as_tensor(frames).float() - mean[torch.arange(len(frames)) % PLACES]
-        running = x.cumsum(0)
-        pooled = running.clone()
-        pooled[PER_FRAME:] = running[PER_FRAME:] - running[:-PER_FRAME]
-        # pooled[t] is the sum of the four frames up to t: of those from t on, that is pooled[t + 3].
-        means.append(
-            torch.cat([pooled[PER_FRAME - 1 :], pooled.new_zeros(PER_FRAME - 1, x.shape[1])]) / PER_FRAME
-        )
+        running = torch.cat([x.new_zeros(1, x.shape[1]), x.cumsum(0)])
+        at = torch.arange(len(x)) - LEAD
+        first, last = at.clamp(min=0), (at + PER_FRAME).clamp(max=len(x))
+        means.append((running[last] - running[first]) / (last - first)[:, None])
     pooled = torch.cat(means)
     known = torch.ones(len(pooled), dtype=torch.bool)
     ends = np.cumsum([len(frames) for frames in heard])
-    for back in range(1, PER_FRAME):
+    for back in range(1, PER_FRAME - LEAD):
         known[torch.as_tensor(ends - back)] = False
     generator = torch.Generator().manual_seed(0)
     usable = (known & torch.as_tensor(free)).nonzero().squeeze(1)

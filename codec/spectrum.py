@@ -112,7 +112,8 @@ class InverseSpectrum(nn.Module):
 
     def _speak(self, x: Tensor) -> Tensor:
         """[batch, dim, time] -> windows [batch, time, 4, patch]."""
-        log, phase = self.projection(x.transpose(1, 2)).chunk(2, -1)
+        # In half precision there are no spectra.
+        log, phase = self.projection(x.transpose(1, 2)).float().chunk(2, -1)
         magnitude = log.clamp(max=LOUDEST).exp()
         spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
         # Hann windows a quarter apart add up to 2.

@@ -18,7 +18,7 @@ from torch.func import functional_call  # pyright: ignore[reportUnknownVariableT
 from .balance import Balancer
 from .config import CodecConfig
 from .discriminator import PUBLISHED_SIZES, SLIM_SIZES, Discriminators, deceive, feature_distance, hinge
-from .losses import mel_distance, stft_distance, wave_distance
+from .losses import spectral_distances, wave_distance
 from .model import CodecModel
 from .semantics import FixedCodes, LearnedCodes, Named, TeacherCodes, grid
 
@@ -139,8 +139,7 @@ class CodecTask(nn.Module):
         delay = self.config.output_delay
         # What a flush gives is half a sound, and of no account.
         found, wanted = found[:, : found.shape[1] - delay], batch.wanted[:, : found.shape[1] - delay]
-        mel = mel_distance(found, wanted, batch.known)
-        stft = stft_distance(found, wanted, batch.known)
+        mel, stft = spectral_distances(found, wanted, batch.known)
         figures |= {"mel": mel.detach(), "stft": stft.detach()}
         terms = {"mel": mel, "stft": stft, "wave": wave_distance(found, wanted, batch.known)}
         fade = float(batch.fade)

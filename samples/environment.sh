@@ -62,5 +62,8 @@ if cuda and os.environ.get("RILLVOX_TORCH") != "cuda":
     # A torch that somebody chose stays, so its pin is left out; the lock holds for all others.
     grep -v '^torch==' requirements.lock >.venv/constraints.txt
     pip_in .venv install -q -c .venv/constraints.txt -e ".[$1]"
+    # resemblyzer asks for a back-port of `typing` to Python 2; in a path before the standard library it breaks
+    # whatever imports the real one.
+    pip_in .venv uninstall -q -y typing 2>/dev/null || true
     echo "$now" >"$stamp"
 }

@@ -1,7 +1,7 @@
-"""Speech for a codec: clips at 24 kHz, and at every 20 ms the teacher's code of the 80 ms that follow.
+"""Speech for a codec: clips at 24 kHz, and at every 20 ms the teacher's code of a frame that begins there.
 
 A folder: `pcm.npy` (one long int16 array, memory-mapped), `clips.jsonl`, `ids.npy` (int16, 50 a second of
-each clip, -1 where less than 80 ms follow) and `codebook.safetensors` (`entries` [codes, dim]).
+each clip, -1 where no frame begins any more) and `codebook.safetensors` (`entries` [codes, dim]).
 """
 
 from __future__ import annotations

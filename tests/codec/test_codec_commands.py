@@ -7,19 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from cli_runner import run
 from tiny_codec import GOLDEN, golden, sound
-
-from rillvox.cli import main
-
-
-def run(*args: object) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["rillvox", *map(str, args)])
-        try:
-            main()
-        except SystemExit as end:
-            return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture
