@@ -3,13 +3,12 @@
 The released Voxtral Codec has no encoder. Its decoder is differentiable, though, so the latents of one clip
 can be sought: descend on what the decoded wave lacks, straight through the nearest entry and the nearest
 levels, and keep the codes that came nearest. A clip of a few seconds takes hundreds of passes through the
-decoder and back; `Cost` says what that is before it is spent.
+decoder and back.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,21 +35,11 @@ ROUNDED_FROM = 0.4  # share of the steps after which latents are rounded; before
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What seeking takes: passes through the decoder and back, and seconds by the first of them."""
-
-    steps: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Found:
     """Codes, and the distance (`losses.mel_distance`) of their sound to the recording."""
 
     codes: Codes
     distance: float
-    steps: int
-    seconds: float
 
 
 def enrol(
@@ -59,15 +48,13 @@ def enrol(
     *,
     steps: int = STEPS,
     seed: int = 0,
-    announce: Callable[[Cost], None] = lambda _cost: None,
     progress: Callable[[int, float], None] = lambda _step, _distance: None,
 ) -> Found:
     """The codes whose sound comes nearest to `wave`, float32 mono [n] at 24 kHz.
 
     Args:
         steps: of descent.
-        announce: is told the cost after the first step.
-        progress: is told the step and the least distance so far.
+        progress: is told each step and the least distance so far; the first says what all will take.
 
     Raises:
         AudioError: no sound, or more than 30 s of it.
@@ -79,7 +66,6 @@ def enrol(
         )
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, got {steps}")
-    begun = time.monotonic()
     model, config = codec.model, codec.config
     device = next(model.parameters()).device
     frames = config.frames_of(len(wave))
@@ -103,8 +89,6 @@ def enrol(
             optimizer.zero_grad()
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
             optimizer.step()  # pyright: ignore[reportUnknownMemberType]
-            if step == 0:
-                announce(Cost(steps, (time.monotonic() - begun) * steps))
             if step % LOOK == LOOK - 1 or step == steps - 1:
                 with torch.no_grad():
                     codes = model.quantizer.encode(z + flat * scale)
@@ -115,7 +99,7 @@ def enrol(
         for parameter in learning:
             parameter.requires_grad_(True)
     values = best[1][0].cpu().numpy()
-    return Found(Codes(values, len(wave), codec.layout), best[0], steps, time.monotonic() - begun)
+    return Found(Codes(values, len(wave), codec.layout), best[0])
 
 
 def distance(found: Tensor, wanted: Tensor) -> Tensor:

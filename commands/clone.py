@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from .. import __version__
 from ..audio import read_audio
 from ..codec.codes import Codes
 from ..codec.config import SAMPLE_RATE
-from ..codec.enrol import LONGEST, Cost, enrol
+from ..codec.enrol import LONGEST, enrol
 from ..codec.stream import Codec
 from ..errors import AudioError, ConfigError
 from ..training.manifests import write_json
@@ -78,29 +79,24 @@ def clone(source: Path, output: Path, model: str, consent: str, way: str, steps:
 
 
 def _optimise(codec: Codec, wave: Any, steps: int, seed: int) -> tuple[Codes, dict[str, Any]]:
-    def announce(cost: Cost) -> None:
-        sys.stderr.write(
-            f"{cost.steps} passes through the decoder and back, about {_minutes(cost.seconds)} here\n"
-        )
+    begun = time.monotonic()
+
+    def progress(step: int, _distance: float) -> None:
+        if step == 1:
+            cost = _minutes((time.monotonic() - begun) * steps)
+            sys.stderr.write(f"{steps} passes through the decoder and back, about {cost} on this machine\n")
+        bar.update(1)
 
     with typer.progressbar(length=steps, label="seeking", file=sys.stderr) as bar:
-        found = enrol(
-            codec,
-            wave,
-            steps=steps,
-            seed=seed,
-            announce=announce,
-            progress=lambda _step, _distance: bar.update(1),
-        )
-    sys.stderr.write(
-        f"mel distance {found.distance:.3f} after {found.steps} steps, {_minutes(found.seconds)}\n"
-    )
+        found = enrol(codec, wave, steps=steps, seed=seed, progress=progress)
+    took = time.monotonic() - begun
+    sys.stderr.write(f"mel distance {found.distance:.3f} after {steps} steps, {_minutes(took)}\n")
     return found.codes, {
         "way": "optimise",
-        "steps": found.steps,
+        "steps": steps,
         "seed": seed,
         "mel_distance": round(found.distance, 4),
-        "seconds": round(found.seconds, 1),
+        "seconds": round(took, 1),
     }
 
 
