@@ -67,6 +67,9 @@ def config_from_params(document: Mapping[str, object], name: str) -> CodecConfig
             ),
             head=cast('Literal["patch", "istft"]', section.choice("head", ("patch", "istft"), "patch")),
             output_delay=section.integer("output_delay", 0, minimum=0),
+            cpu_weights=cast(
+                'Literal["float32", "int8"]', section.choice("cpu_weights", ("float32", "int8"), "float32")
+            ),
             name=name,
         )
     except ConfigError as error:
@@ -105,6 +108,7 @@ def params_from_config(config: CodecConfig) -> dict[str, Any]:
                 "encoder_input": config.encoder_input,
                 "head": config.head,
                 "output_delay": config.output_delay,
+                "cpu_weights": config.cpu_weights,
             }
         },
     }

@@ -22,6 +22,7 @@ from .losses import spectral_distances, wave_distance
 from .model import CodecModel
 from .semantics import FixedCodes, LearnedCodes, Named, TeacherCodes, grid
 
+FLAT = 1.5  # before tanh: the last level but one begins there
 TERMS = ("mel", "stft", "wave", "features", "deceit")
 Semantic = Literal["teacher", "learned", "fsq", "fixed"]
 
@@ -36,11 +37,11 @@ class Recipe:
     fade: float = 1.0  # factor on `stft` and `wave` with every step
     semantic: Semantic = "teacher"
     revive: bool = True  # of a learned codebook: k-means to begin with, and no entry stays unused
-    naming: float = 0.5
-    entry: float = 0.5  # square distance to the teacher's entry
+    naming: float = 2.0
+    entry: float = 1.0  # square distance to the teacher's entry
     commitment: float = 0.1
     asr: float = 1.0  # distillation from the teacher's frames, where the codes are not the teacher's own
-    saturation: float = 0.01  # of acoustic numbers beyond what tanh tells apart
+    saturation: float = 0.5  # of acoustic numbers beyond what tanh tells apart
     features: float = 2.0
     deceit: float = 0.5
     critics: tuple[int, ...] = ()  # sizes of the discriminators' spectra; none: no discriminators
@@ -174,7 +175,7 @@ class CodecTask(nn.Module):
         dithered = bounded + batch.noise / config.acoustic_levels
         straight = bounded + (rounded - bounded).detach()
         given = torch.where(kind < 0.5, straight, torch.where(kind < 0.75, dithered, bounded))
-        loss = loss + recipe.saturation * F.relu(acoustic.abs() - 2).square().mean()
+        loss = loss + recipe.saturation * F.relu(acoustic.abs() - FLAT).square().mean()
         figures["end_levels"] = (rounded.detach().abs() > 1 - 1 / levels).float().mean()
         return torch.cat([named.given, given], -1), figures, loss
 

@@ -50,7 +50,8 @@ def clone(source: Path, output: Path, model: str, consent: str, way: str, steps:
         raise AudioError(
             f"{source}: {len(wave) / SAMPLE_RATE:.1f} s; a voice is cloned from {SHORTEST:g} to {LONGEST:g} s"
         )
-    codec = Codec.load(model)
+    # Descent needs the decoder as it is written; int8 has no gradient.
+    codec = Codec.load(model, weights="float32" if way == "optimise" else None)
     story: dict[str, Any] = {"way": way}
     if way == "encode":
         codes = codec.encode(wave)

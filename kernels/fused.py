@@ -49,13 +49,13 @@ class FusedStack:
         blocks = [cast("Block", block) for block in stack.layers]
         attentions = [block.attention for block in blocks]
         mlps = [block.feed_forward for block in blocks]
-        self.qkv = _rounded([torch.cat([a.wq.weight, a.wk.weight, a.wv.weight]) for a in attentions])
-        self.wo = _rounded([a.wo.weight for a in attentions])
-        self.gate_up = _rounded([torch.cat([m.w1.weight, m.w3.weight]) for m in mlps])  # pyright: ignore
-        self.down = _rounded([m.w2.weight for m in mlps])  # pyright: ignore
+        self.qkv = rounded([torch.cat([a.wq.weight, a.wk.weight, a.wv.weight]) for a in attentions])
+        self.wo = rounded([a.wo.weight for a in attentions])
+        self.gate_up = rounded([torch.cat([m.w1.weight, m.w3.weight]) for m in mlps])  # pyright: ignore
+        self.down = rounded([m.w2.weight for m in mlps])  # pyright: ignore
         norms = [norm.weight for block in blocks for norm in (block.attention_norm, block.ffn_norm)]
         assert stack.norm is not None
-        self.norms = _array(torch.stack([*norms, stack.norm.weight]))
+        self.norms = as_array(torch.stack([*norms, stack.norm.weight]))
         self.frequencies = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
 
     def step(self, x: Tensor, state: StateTree, active: Tensor, ada: Sequence[Tensor]) -> Tensor:
@@ -73,7 +73,7 @@ class FusedStack:
         positions = take(counter, rows)
         cos, sin = rope_angles(positions, self.frequencies)
         scales = torch.stack([take(scale, rows)[:, 0] for scale in ada], dim=1)
-        y = _array(take(x[:, 0], rows).clone())
+        y = as_array(take(x[:, 0], rows).clone())
         rings = [subtree(state, f"layers_{i}") for i in range(config.n_layers)]
         span = config.span
         assert span is not None
@@ -99,7 +99,7 @@ class FusedStack:
         return spread(torch.from_numpy(y).to(x.dtype).unsqueeze(1), rows, slots)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _rounded(weights: Sequence[Tensor]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def rounded(weights: Sequence[Tensor]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """int8 [layers, out, in] and scales [layers, out]."""
     pairs = [round_weight(weight.detach()) for weight in weights]
     return (
@@ -108,5 +108,5 @@ def _rounded(weights: Sequence[Tensor]) -> tuple[NDArray[np.int8], NDArray[np.fl
     )
 
 
-def _array(x: Tensor) -> NDArray[np.float32]:
+def as_array(x: Tensor) -> NDArray[np.float32]:
     return x.detach().float().contiguous().numpy()

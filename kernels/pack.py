@@ -8,10 +8,12 @@ from __future__ import annotations
 from torch import nn
 
 from .attention import Attention
-from .conv import CausalConv1d
+from .conv import CausalConv1d, CausalConvTranspose1d
+from .fused_stage import FusedStage, WeightInt8Linear, fits_one_stage
 from .int8 import Int8Linear
 from .mlp import SwiGLU
 from .norm import AdaScale
+from .transformer import Transformer
 
 
 def pack_int8(model: nn.Module) -> None:
@@ -34,3 +36,23 @@ def pack_int8(model: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(module, name, Int8Linear(child.weight, child.bias))
+
+
+def pack_weights(model: nn.Module) -> None:
+    """Give stages, linear layers and convolutions inside `model` int8 weights with float inputs, in place.
+
+    A third of what `pack_int8` saves, and nothing that a waveform hears. Only steps run afterwards; `forward`
+    of a stage is gone.
+    """
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Transformer) and fits_one_stage(child):
+                setattr(module, name, FusedStage(child))
+    for module in list(model.modules()):
+        if isinstance(module, CausalConv1d):
+            module.matrix = WeightInt8Linear(module.weight.flatten(1), module.bias)
+        elif isinstance(module, CausalConvTranspose1d):
+            module.matrix = WeightInt8Linear(module.weight.flatten(1).T)
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(module, name, WeightInt8Linear(child.weight, child.bias))

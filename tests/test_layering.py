@@ -74,7 +74,7 @@ BASE = {
     "rillvox",
 }
 # Half a second to import: the rest of the library imports them where they are used.
-WHEN_USED = {"kernels.numba_decoder", "kernels.numba_search"}
+WHEN_USED = {"kernels.numba_decoder", "kernels.numba_search", "kernels.numba_stage"}
 LIBRARY = {
     "errors",
     "audio",

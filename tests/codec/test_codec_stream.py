@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import torch
 from tiny_codec import KINDS, made, sound
 
 from rillvox.audio import Audio
+from rillvox.codec.checkpoint import save_model
 from rillvox.codec.codes import Codes
 from rillvox.codec.model import CodecModel
 from rillvox.codec.stream import Codec
-from rillvox.errors import AudioError
+from rillvox.errors import AudioError, ConfigError
+from rillvox.kernels.fused_stage import FusedStage
 
 
 def cut(total: int, longest: int, seed: int) -> list[int]:
@@ -54,6 +57,55 @@ def test_any_cut_gives_the_codes_and_the_sound_of_the_whole(kind: str, samples: 
         assert len(parts[0]) == (cuts[1] - cuts[0]) * 192 - codec.config.output_delay
         assert not len(ear.finish())
         assert not len(mouth.finish())
+
+
+def packed(kind: str = "spectral") -> Codec:
+    model = CodecModel(made(kind).config).eval().requires_grad_(False)
+    model.load_state_dict(made(kind).model.state_dict())
+    codec = Codec(model)
+    assert codec.fingerprint == made(kind).fingerprint  # of the weights as they were
+    model.pack()
+    return codec
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_packed_weights_give_the_same_bits_for_any_cut(kind: str) -> None:
+    codec = packed(kind)
+    x = sound(192 * 40 + 77).numpy()
+    whole = codec.encode(x)
+    wave = codec.decode(whole).samples
+    plain = made(kind).encode(x)
+    assert (whole.values == plain.values).mean() > 0.8
+    near = made(kind).decode(whole).samples
+    assert np.square(wave - near).mean() < 0.01 * np.square(near).mean()
+    for seed in range(2):
+        ear, mouth = codec.stream_encode(), codec.stream_decode()
+        frames = [ear.feed(x[a:b]) for a, b in pairwise(cut(len(x), 700, seed))]
+        assert np.array_equal(np.concatenate([*frames, ear.finish()]), whole.values)
+        cuts = cut(len(whole), 9, seed)
+        parts = [mouth.feed(whole.values[a:b]) for a, b in pairwise(cuts)]
+        assert np.abs(np.concatenate([*parts, mouth.finish()])[: len(x)] - wave).max() <= 1e-6
+
+
+def test_weights_are_chosen_by_the_model_the_caller_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("float32", "int8"):
+        model = CodecModel(replace(made("spectral").config, cpu_weights=kind)).eval()
+        model.load_state_dict(made("spectral").model.state_dict())
+        save_model(model, tmp_path / kind)
+        for weights in (None, "float32", "int8"):
+            codec = Codec.load(tmp_path / kind, weights=weights)
+            stage = codec.model.decoder.stages.blocks[1]
+            assert isinstance(stage, FusedStage) == ((weights or kind) == "int8")
+            assert codec.fingerprint == made("spectral").fingerprint
+    monkeypatch.setenv("RILLVOX_WEIGHTS", "float32")
+    codec = Codec.load(tmp_path / "int8")
+    assert not isinstance(codec.model.decoder.stages.blocks[1], FusedStage)
+    with pytest.raises(ConfigError, match="must be float32 or int8"):
+        Codec.load(tmp_path / "int8", weights="int4")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="int8 weights need"):
+        Codec.load(tmp_path / "int8", weights="int8", dtype=torch.bfloat16)
 
 
 def test_a_recording_comes_back_as_long_as_it_was(tmp_path: Path) -> None:
