@@ -110,6 +110,18 @@ def train_sounds(
     prepare(manifests, out, whisper, codes=codes, say=typer.echo)
 
 
+@train.command("text")
+def train_text(
+    sounds: Annotated[Path, typer.Argument(help="A folder made by `train sounds`.")],
+    pool: Annotated[Path, typer.Option(help="A folder made by `train prepare` of the same recordings.")],
+    model: Annotated[Path, typer.Option(help="A text model's folder, in the transformers format.")],
+) -> None:
+    """Vectors of a language model for the words of a codec's sounds, for `train codec --lm`."""
+    from .codec.prepare_text import prepare_text
+
+    prepare_text(sounds, pool, model, typer.echo)
+
+
 @train.command("codec")
 def train_codec(
     stage: Annotated[
@@ -140,12 +152,27 @@ def train_codec(
         str | None, typer.Option(help="Sizes of the discriminators' spectra, with commas between.")
     ] = None,
     channels: Annotated[int | None, typer.Option(help="Channels of the discriminators.")] = None,
+    lm: Annotated[
+        float, typer.Option(help="Weight of a language model's vectors, from `train text`; 0: none.")
+    ] = 0.0,
+    contrast: Annotated[float, typer.Option(help="Weight of own word against other words; 0: none.")] = 0.0,
+    text_control: Annotated[
+        bool, typer.Option("--text-control", help="Negative control of both: words of another recording.")
+    ] = False,
 ) -> None:
     """Train a codec, one stage at a time."""
     from .codec.train import CodecRun, main_train_codec, recipe_of
 
     recipe = recipe_of(
-        stage, semantic=semantic, revive=revive, balance=balance, critics=critics, channels=channels
+        stage,
+        semantic=semantic,
+        revive=revive,
+        balance=balance,
+        critics=critics,
+        channels=channels,
+        lm=lm,
+        contrast=contrast,
+        text_control=text_control,
     )
     run = CodecRun(
         sounds, out, steps, rows, frames, devices, precision, seed, init, rate, freeze_decoder, noise, recipe

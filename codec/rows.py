@@ -13,6 +13,7 @@ from ..training.augment import change_speed
 from ..training.noises import RATE as NOISE_RATE
 from ..training.noises import Noises
 from ..training.sounds import RATE, STEP, Sound, Sounds
+from ..training.sounds_text import Texts
 from .config import CodecConfig
 from .tasks import WaveBatch
 
@@ -30,9 +31,15 @@ class WaveRows:
     """Batches of speech: half of them wide, each drawn anew in loudness, start and speed."""
 
     def __init__(
-        self, sounds: Sounds, config: CodecConfig, frames: int, noises: Noises | None = None
+        self,
+        sounds: Sounds,
+        config: CodecConfig,
+        frames: int,
+        noises: Noises | None = None,
+        texts: Texts | None = None,
     ) -> None:
         self.sounds, self.config, self.frames, self.noises = sounds, config, frames, noises
+        self.texts = texts
         self.length = frames * config.frame
         long = [clip for clip in sounds.training() if clip.samples >= self.length * SPEED[1] + STEP]
         if not long:
@@ -56,6 +63,9 @@ class WaveRows:
         wanted = np.zeros_like(heard)
         ids = np.full((rows, self.frames), -1, np.int64)
         known = np.zeros(rows, np.float32)
+        texts = self.texts
+        vectors = None if texts is None else np.zeros((rows, self.frames, texts.width), np.float32)
+        words = np.full((rows, self.frames), -1, np.int64)
         for row in range(rows):
             part = self.wide if rng.random() < WIDE_SHARE else self.narrow
             clip = part[int(rng.choice(len(part), p=self.chances[id(part)]))]
@@ -65,6 +75,8 @@ class WaveRows:
             wave = self.sounds.samples(clip, begin, need)
             if speed == 1.0:
                 ids[row] = self.sounds.codes(clip, begin, self.frames)
+                if texts is not None and vectors is not None:
+                    vectors[row], words[row] = texts.crop(clip, begin, self.frames)
             else:
                 wave, _ = change_speed(wave, np.zeros(0), speed)
             wave = wave[: self.length]
@@ -88,6 +100,8 @@ class WaveRows:
             torch.as_tensor(rng.uniform(-1, 1, (rows, self.frames, acoustic)).astype(np.float32)),
             torch.tensor(float(np.clip((done - 0.02) / 0.1, 0.0, 1.0))),
             torch.tensor(1.0),
+            None if vectors is None else torch.as_tensor(vectors),
+            None if vectors is None else torch.as_tensor(words),
         )
 
     def _place(

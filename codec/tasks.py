@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportUnknownVariableType]
 
+from ..errors import ConfigError
 from .balance import Balancer
 from .config import CodecConfig
 from .discriminator import PUBLISHED_SIZES, SLIM_SIZES, Discriminators, deceive, feature_distance, hinge
 from .losses import spectral_distances, wave_distance
 from .model import CodecModel
 from .semantics import FixedCodes, LearnedCodes, Named, TeacherCodes, grid
+from .textual import TextTeacher
 
 FLAT = 1.5  # before tanh: the last level but one begins there
 TERMS = ("mel", "stft", "wave", "features", "deceit")
@@ -41,6 +43,9 @@ class Recipe:
     entry: float = 1.0  # square distance to the teacher's entry
     commitment: float = 0.1
     asr: float = 1.0  # distillation from the teacher's frames, where the codes are not the teacher's own
+    along: float = 0.0  # a language model's vectors of the words, see `textual.py`
+    contrast: float = 0.0  # own word against other words
+    text_control: bool = False  # the negative control of both: words of another recording
     saturation: float = 0.5  # of acoustic numbers beyond what tanh tells apart
     features: float = 2.0
     deceit: float = 0.5
@@ -82,6 +87,8 @@ class WaveBatch:
     noise: Tensor  # [batch, frames, acoustic_dim] uniform in [-1, 1]
     deceit: Tensor  # [] share of the adversarial terms
     fade: Tensor  # [] factor on the terms that fade
+    vectors: Tensor | None = None  # [batch, frames, width] of the word that is said, for a text teacher
+    words: Tensor | None = None  # int64 [batch, frames], which word that is; -1 in silence
 
 
 class CodecTask(nn.Module):
@@ -90,6 +97,7 @@ class CodecTask(nn.Module):
     Args:
         teacher: [codes, dim] entries of the sounds' codebook: what `WaveBatch.ids` stand for.
         model: start from this codec; None: a fresh one, whose codebook is the recipe's.
+        text_width: numbers in the vectors of a text teacher, if the recipe has one.
     """
 
     teacher: Tensor
@@ -101,6 +109,7 @@ class CodecTask(nn.Module):
         recipe: Recipe | None = None,
         *,
         model: CodecModel | None = None,
+        text_width: int | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -129,6 +138,13 @@ class CodecTask(nn.Module):
                 if recipe.semantic == "fsq" and model is None:
                     book.embedding_sum.copy_(grid(config.semantic_dim, torch.Generator().manual_seed(0)))
                 self.naming = FixedCodes(recipe.commitment)
+        self.text: TextTeacher | None = None
+        if recipe.along or recipe.contrast:
+            if text_width is None:
+                raise ConfigError("the words' vectors are missing; make them with `rillvox train text`")
+            self.text = TextTeacher(
+                config.semantic_dim, text_width, recipe.along, recipe.contrast, control=recipe.text_control
+            )
         self.critics = Discriminators(recipe.critics, recipe.channels) if recipe.critics else None
         self.balancer = Balancer(TERMS) if recipe.balance else None
 
@@ -168,6 +184,9 @@ class CodecTask(nn.Module):
         if self.distil is not None:
             asr = self.distillation(named.entry, batch.ids)
             loss, figures = loss + recipe.asr * asr, figures | {"asr": asr.detach()}
+        if self.text is not None and batch.vectors is not None and batch.words is not None:
+            taught, said = self.text(named.entry, batch.vectors, batch.words)
+            loss, figures = loss + taught, figures | said
         bounded = torch.tanh(acoustic)
         levels = config.acoustic_levels - 1
         rounded = torch.round((bounded + 1) / 2 * levels) * 2 / levels - 1

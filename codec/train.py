@@ -29,6 +29,7 @@ from ..training.loop import CHECKPOINT, Figures, LoopConfig, make_fabric, train
 from ..training.noises import Noises
 from ..training.pool import HELD_OUT
 from ..training.sounds import RATE, Sounds
+from ..training.sounds_text import Texts
 from .checkpoint import load_model, save_model
 from .config import CodecConfig, small_codec
 from .dumps import dump
@@ -88,13 +89,23 @@ def recipe_of(
     balance: bool = False,
     critics: str | None = None,
     channels: int | None = None,
+    lm: float = 0.0,
+    contrast: float = 0.0,
+    text_control: bool = False,
 ) -> Recipe:
     """The stage's recipe with what a command changes in it.
 
     Raises:
         ConfigError: a way of coding that is none, or sizes that are none.
     """
-    recipe = replace(RECIPES.get(stage, Recipe()), revive=revive, balance=balance)
+    recipe = replace(
+        RECIPES.get(stage, Recipe()),
+        revive=revive,
+        balance=balance,
+        along=lm,
+        contrast=contrast,
+        text_control=text_control,
+    )
     if semantic is not None:
         if semantic not in ("teacher", "learned", "fsq"):
             raise ConfigError(f"--semantic must be teacher, learned or fsq, got {semantic}")
@@ -133,7 +144,9 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
     adversarial = bool(recipe.critics)
     torch.manual_seed(run.seed)  # pyright: ignore[reportUnknownMemberType]
     config, model = fresh_model(run, sounds, recipe)
-    task = CodecTask(config, sounds.codebook, recipe, model=model)
+    texts = Texts(run.sounds) if recipe.along or recipe.contrast else None
+    width = None if texts is None else texts.width
+    task = CodecTask(config, sounds.codebook, recipe, model=model, text_width=width)
     if run.init is not None:
         task.model.load_state_dict(averaged(run.init))
     elif stage == "adversarial":
@@ -148,7 +161,7 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
     ]
     if critics:
         groups.append({"params": critics, "lr": 3e-4, "betas": (0.8, 0.99), "weight_decay": 0.0})
-    rows = WaveRows(sounds, config, run.frames, None if run.noise is None else Noises(run.noise))
+    rows = WaveRows(sounds, config, run.frames, None if run.noise is None else Noises(run.noise), texts)
 
     def draw(rng: np.random.Generator, done: float) -> Any:
         batch = rows.draw(run.rows, rng, done if adversarial else 0.0)

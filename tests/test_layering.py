@@ -29,6 +29,7 @@ RECIPES = {
     "probes",
     "dumps",
     "semantics",
+    "textual",
     "balance",
     "scoreboard",
     "scoring",

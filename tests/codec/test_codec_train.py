@@ -12,8 +12,9 @@ import torch
 
 pytest.importorskip("lightning_fabric")
 
+from codec_batches import CODES, DIM, batch, tiny
+
 from rillvox.codec import train as training
-from rillvox.codec.config import CodecConfig, small_codec
 from rillvox.codec.losses import mel_distance, mel_filters, stft_distance, wave_distance
 from rillvox.codec.prepare import LEAD, cluster, kmeans, nearest
 from rillvox.codec.rows import WaveRows, low_pass
@@ -22,21 +23,6 @@ from rillvox.codec.tasks import CodecTask, Recipe, WaveBatch
 from rillvox.codec.train import CodecRun, averaged, main_train_codec
 from rillvox.errors import CheckpointError, ConfigError
 from rillvox.training.sounds import RATE, STEP, Sound, Sounds, write_sounds
-
-CODES, DIM = 8, 256
-
-
-def tiny(codes: int = CODES) -> CodecConfig:
-    config = small_codec(codes)
-    return replace(
-        config,
-        dim=32,
-        hidden_dim=48,
-        n_heads=2,
-        head_dim=16,
-        encoder_layers=(1,) * 4,
-        decoder_layers=(1,) * 4,
-    )
 
 
 @pytest.fixture
@@ -67,21 +53,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def figures(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def batch(rows: int = 4, frames: int = 6) -> WaveBatch:
-    generator = torch.Generator().manual_seed(2)
-    wave = torch.randn(rows, frames * 1920, generator=generator) * 0.1
-    return WaveBatch(
-        wave,
-        wave,
-        torch.randint(-1, CODES, (rows, frames), generator=generator),
-        torch.tensor([24000.0, 7500.0] * (rows // 2)),
-        torch.rand(rows, 2, generator=generator),
-        torch.rand(rows, frames, 36, generator=generator) * 2 - 1,
-        torch.tensor(1.0),
-        torch.tensor(1.0),
-    )
 
 
 @pytest.mark.slow
