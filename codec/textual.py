@@ -68,7 +68,7 @@ def along_time(student: Tensor, teacher: Tensor, said: Tensor) -> Tensor:
 
 
 def contrast(student: Tensor, teacher: Tensor, words: Tensor) -> Tensor:
-    """Cross-entropy of each frame's own word against the other words of the batch; 0 where nothing is said."""
+    """Cross-entropy of each frame's own word against the others of the batch; 0 where nothing is said."""
     said = words.flatten() >= 0
     if int(said.sum()) < 2:
         return student.sum() * 0.0

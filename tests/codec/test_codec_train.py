@@ -15,12 +15,14 @@ pytest.importorskip("lightning_fabric")
 from codec_batches import CODES, DIM, batch, tiny
 
 from rillvox.codec import train as training
+from rillvox.codec.checkpoint import save_model
 from rillvox.codec.losses import mel_distance, mel_filters, stft_distance, wave_distance
+from rillvox.codec.model import CodecModel
 from rillvox.codec.prepare import LEAD, cluster, kmeans, nearest
 from rillvox.codec.rows import WaveRows, low_pass
 from rillvox.codec.stream import Codec
 from rillvox.codec.tasks import CodecTask, Recipe, WaveBatch
-from rillvox.codec.train import CodecRun, averaged, main_train_codec
+from rillvox.codec.train import CodecRun, averaged, main_train_codec, recipe_of
 from rillvox.errors import CheckpointError, ConfigError
 from rillvox.training.sounds import RATE, STEP, Sound, Sounds, write_sounds
 
@@ -112,6 +114,46 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(folder: Path, tmp_
     one, other = averaged(whole.out / "reconstruct"), averaged(cut.out / "reconstruct")
     for name, value in one.items():
         torch.testing.assert_close(other[name], value)
+
+
+@pytest.mark.slow
+def test_an_encoder_is_fitted_to_a_decoder_that_stays(folder: Path, tmp_path: Path) -> None:
+    quiet = lambda _: None  # noqa: E731
+    torch.manual_seed(3)
+    mute = CodecModel(tiny(), with_encoder=False).eval()
+    mute.quantizer.semantic_codebook.embedding_sum.normal_()
+    save_model(mute, tmp_path / "released")
+    run = CodecRun(folder, tmp_path / "run", steps=60, rows=4, frames=6, decoder=tmp_path / "released")
+    main_train_codec("encoder", run, quiet)
+    log = figures(run.out / "encoder")
+    assert log[-1]["mel"] < 0.9 * log[0]["mel"]
+    main_train_codec("export", run, quiet)
+    codec = Codec.load(run.out / "model", weights="float32")
+    for name, value in mute.state_dict().items():
+        torch.testing.assert_close(codec.model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    assert codec.can_encode
+    with pytest.raises(ConfigError, match="needs --freeze-decoder"):
+        main_train_codec("encoder", replace(run, decoder=None), quiet)
+    with pytest.raises(ConfigError, match="for the stages encoder and export"):
+        main_train_codec("reconstruct", run, quiet)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("semantic", ["learned", "fsq"])
+def test_other_ways_to_a_semantic_code_train_and_load(semantic: str, folder: Path, tmp_path: Path) -> None:
+    quiet = lambda _: None  # noqa: E731
+    recipe = recipe_of("published", semantic=semantic, critics="256,64", channels=4, balance=True)
+    run = CodecRun(folder, tmp_path / "run", steps=80, rows=4, frames=6, recipe=replace(recipe, mel=15.0))
+    main_train_codec("published", run, quiet)
+    log = figures(run.out / "published")
+    assert log[-1]["mel"] < log[0]["mel"]
+    assert "asr" in log[-1]
+    main_train_codec("export", run, quiet)
+    codec = Codec.load(run.out / "model")
+    wave = Sounds(folder).samples(Sounds(folder).clips[0], 0, 19200)
+    used = len(np.unique(codec.encode(wave).values[:, 0]))
+    assert codec.config.semantic_codes == (8192 if semantic == "fsq" else CODES)
+    assert used > 1
 
 
 def test_stages_and_folders_that_are_none(tmp_path: Path, folder: Path) -> None:
