@@ -12,6 +12,7 @@ import torch
 from cli_runner import run
 from tiny_codec import GOLDEN, frames_of_codes, golden, made
 
+from rillvox.codec import enrol as seeking
 from rillvox.codec.checkpoint import save_model
 from rillvox.codec.codes import Codes
 from rillvox.codec.enrol import enrol
@@ -51,6 +52,7 @@ def test_descent_comes_nearer_than_it_began_and_than_chance(kind: str) -> None:
     chance = Codes(frames_of_codes(codec, 60, seed=9).numpy(), len(wave), codec.layout)
     assert distance(codec, near.codes, wave) < 0.8 * distance(codec, begun.codes, wave)
     assert distance(codec, near.codes, wave) < 0.8 * distance(codec, chance, wave)
+    assert (near.codes.values[:, 0] != begun.codes.values[:, 0]).any()  # entries are sought, too
     assert near.distance == pytest.approx(distance(codec, near.codes, wave), abs=0.02)
 
 
@@ -71,6 +73,17 @@ def test_every_step_is_told() -> None:
     told: list[int] = []
     enrol(codec, said(codec, 10), steps=7, progress=lambda step, _distance: told.append(step))
     assert told == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_nearest_codes_are_kept_however_wildly_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = made("spectral")
+    monkeypatch.setattr(seeking, "RATE", 2.0)
+    monkeypatch.setattr(seeking, "LOOK", 1)
+    told: list[float] = []
+    wave = said(codec, 20)
+    found = enrol(codec, wave, steps=12, progress=lambda _step, nearest: told.append(nearest))
+    assert told == sorted(told, reverse=True)
+    assert distance(codec, found.codes, wave) == pytest.approx(told[-1], abs=0.02)
 
 
 def test_an_encoder_is_where_it_begins() -> None:
