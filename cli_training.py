@@ -122,6 +122,17 @@ def train_text(
     prepare_text(sounds, pool, model, typer.echo)
 
 
+@train.command("words")
+def train_words(
+    sounds: Annotated[Path, typer.Argument(help="A folder made by `train sounds`.")],
+    whisper: Annotated[Path, typer.Option(help="A whole Whisper's folder, in the transformers format.")],
+) -> None:
+    """A Whisper's states for the words that it hears in a codec's sounds, for `train codec --words`."""
+    from .codec.prepare_words import prepare_words
+
+    prepare_words(sounds, whisper, typer.echo)
+
+
 @train.command("codec")
 def train_codec(
     stage: Annotated[
@@ -159,6 +170,9 @@ def train_codec(
     text_control: Annotated[
         bool, typer.Option("--text-control", help="Negative control of both: words of another recording.")
     ] = False,
+    words: Annotated[
+        bool, typer.Option("--words", help="The codes learn from a Whisper's states, from `train words`.")
+    ] = False,
 ) -> None:
     """Train a codec, one stage at a time."""
     from .codec.train import CodecRun, main_train_codec, recipe_of
@@ -175,7 +189,20 @@ def train_codec(
         text_control=text_control,
     )
     run = CodecRun(
-        sounds, out, steps, rows, frames, devices, precision, seed, init, rate, freeze_decoder, noise, recipe
+        sounds,
+        out,
+        steps,
+        rows,
+        frames,
+        devices,
+        precision,
+        seed,
+        init,
+        rate,
+        freeze_decoder,
+        noise,
+        recipe,
+        words,
     )
     main_train_codec(stage, run, typer.echo)
 

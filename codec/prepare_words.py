@@ -9,7 +9,7 @@ z-scores over tokens, a median over seven frames, the mean over its alignment he
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,12 @@ class Scribe:
         self.heads = alignment_heads(config, habits)
         self.start = int(config.decoder_start_token_id)
         end = habits.eos_token_id if habits.eos_token_id is not None else config.eos_token_id
-        self.end = int(end)
+        self.end = int(np.ravel(end)[0])  # some folders list several, the end of the text first
         self.untimed: int | None = getattr(habits, "no_timestamps_token_id", None)
-        spoken: dict[str, int] = getattr(habits, "lang_to_id", None) or {}
+        spoken: Mapping[str, int] = getattr(habits, "lang_to_id", None) or {}
         self.languages = torch.tensor(sorted(spoken.values()), device=device)
-        self.task: int | None = (getattr(habits, "task_to_id", None) or {}).get("transcribe")
+        tasks: Mapping[str, int] = getattr(habits, "task_to_id", None) or {}
+        self.task = tasks.get("transcribe")
         self.banned = torch.zeros(2, int(config.vocab_size), device=device)  # of later tokens, of the first
         self.banned[:, list(habits.suppress_tokens or ())] = -torch.inf
         self.banned[1, list(habits.begin_suppress_tokens or ())] = -torch.inf

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve  # pyright: ignore
+from torch import Tensor
 
 from ..audio import Audio
 from ..errors import ConfigError
@@ -14,6 +17,7 @@ from ..training.noises import RATE as NOISE_RATE
 from ..training.noises import Noises
 from ..training.sounds import RATE, STEP, Sound, Sounds
 from ..training.sounds_text import Texts
+from ..training.sounds_words import Words
 from .config import CodecConfig
 from .tasks import WaveBatch
 
@@ -37,9 +41,10 @@ class WaveRows:
         frames: int,
         noises: Noises | None = None,
         texts: Texts | None = None,
+        words: Words | None = None,
     ) -> None:
         self.sounds, self.config, self.frames, self.noises = sounds, config, frames, noises
-        self.texts = texts
+        self.texts, self.words = texts, words
         self.length = frames * config.frame
         long = [clip for clip in sounds.training() if clip.samples >= self.length * SPEED[1] + STEP]
         if not long:
@@ -66,6 +71,7 @@ class WaveRows:
         texts = self.texts
         vectors = None if texts is None else np.zeros((rows, self.frames, texts.width), np.float32)
         words = np.full((rows, self.frames), -1, np.int64)
+        said: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         for row in range(rows):
             part = self.wide if rng.random() < WIDE_SHARE else self.narrow
             clip = part[int(rng.choice(len(part), p=self.chances[id(part)]))]
@@ -77,6 +83,8 @@ class WaveRows:
                 ids[row] = self.sounds.codes(clip, begin, self.frames)
                 if texts is not None and vectors is not None:
                     vectors[row], words[row] = texts.crop(clip, begin, self.frames)
+                if self.words is not None:
+                    said[row] = self.words.crop(clip, begin, self.frames)
             else:
                 wave, _ = change_speed(wave, np.zeros(0), speed)
             wave = wave[: self.length]
@@ -102,7 +110,19 @@ class WaveRows:
             torch.tensor(1.0),
             None if vectors is None else torch.as_tensor(vectors),
             None if vectors is None else torch.as_tensor(words),
+            *(self._pack(rows, said, self.words.width) if self.words is not None else ()),
         )
+
+    def _pack(
+        self, rows: int, said: Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]], width: int
+    ) -> tuple[Tensor, Tensor]:
+        """States and weights of all rows at one length; zeros where a row has no more tokens."""
+        most = max((len(states) for states, _ in said.values()), default=0)
+        hidden, alignment = torch.zeros(rows, most, width), torch.zeros(rows, most, self.frames)
+        for row, (states, weights) in said.items():
+            hidden[row, : len(states)] = torch.as_tensor(states)
+            alignment[row, : len(states)] = torch.as_tensor(weights)
+        return hidden, alignment
 
     def _place(
         self, wave: NDArray[np.float32], known: float, rng: np.random.Generator

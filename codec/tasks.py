@@ -89,6 +89,8 @@ class WaveBatch:
     fade: Tensor  # [] factor on the terms that fade
     vectors: Tensor | None = None  # [batch, frames, width] of the word that is said, for a text teacher
     words: Tensor | None = None  # int64 [batch, frames], which word that is; -1 in silence
+    hidden: Tensor | None = None  # [batch, most tokens, width], states of a Whisper that wrote the sound down
+    alignment: Tensor | None = None  # [batch, most tokens, frames], where it looked; zeros: no token
 
 
 class CodecTask(nn.Module):
@@ -98,6 +100,11 @@ class CodecTask(nn.Module):
         teacher: [codes, dim] entries of the sounds' codebook: what `WaveBatch.ids` stand for.
         model: start from this codec; None: a fresh one, whose codebook is the recipe's.
         text_width: numbers in the vectors of a text teacher, if the recipe has one.
+        words_width: numbers in a Whisper's states, which the codes then learn from in place of the teacher's
+            frames; None: they do not.
+
+    Raises:
+        ConfigError: a text teacher without vectors, or a Whisper's states for codes that are the teacher's.
     """
 
     teacher: Tensor
@@ -110,6 +117,7 @@ class CodecTask(nn.Module):
         *,
         model: CodecModel | None = None,
         text_width: int | None = None,
+        words_width: int | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -126,11 +134,14 @@ class CodecTask(nn.Module):
         book = self.model.quantizer.semantic_codebook
         self.naming: TeacherCodes | FixedCodes | LearnedCodes
         self.distil: nn.Linear | None = None
+        self.words_width = words_width
         if recipe.semantic == "teacher":
+            if words_width is not None:
+                raise ConfigError("codes that are the teacher's own cannot learn from a Whisper's words")
             self.naming = TeacherCodes(book, teacher, recipe.naming, recipe.entry)
         else:
             self.register_buffer("teacher", teacher, persistent=False)
-            self.distil = nn.Linear(config.semantic_dim, teacher.shape[1])
+            self.distil = nn.Linear(config.semantic_dim, words_width or teacher.shape[1])
             if recipe.semantic == "learned":
                 size, dim = config.semantic_codes, config.semantic_dim
                 self.naming = LearnedCodes(size, dim, recipe.commitment, revive=recipe.revive)
@@ -182,7 +193,7 @@ class CodecTask(nn.Module):
         named: Named = self.naming(semantic, book, batch.ids, batch.draw[:, 0])
         loss, figures = named.loss, named.figures
         if self.distil is not None:
-            asr = self.distillation(named.entry, batch.ids)
+            asr = self.distillation(named.entry, batch)
             loss, figures = loss + recipe.asr * asr, figures | {"asr": asr.detach()}
         if self.text is not None and batch.vectors is not None and batch.words is not None:
             taught, said = self.text(named.entry, batch.vectors, batch.words)
@@ -198,12 +209,24 @@ class CodecTask(nn.Module):
         figures["end_levels"] = (rounded.detach().abs() > 1 - 1 / levels).float().mean()
         return torch.cat([named.given, given], -1), figures, loss
 
-    def distillation(self, entry: Tensor, ids: Tensor) -> Tensor:
-        """One minus the cosine between what the codes say of the teacher's frames and those frames."""
+    def distillation(self, entry: Tensor, batch: WaveBatch) -> Tensor:
+        """One minus the cosine between what the codes say of the teacher's frames and those frames.
+
+        Or, as published (Voxtral Codec, arXiv 2603.25551 section 3), between what they say where a Whisper
+        looked for a token and its state at that token; zero where there is no token.
+        """
         assert self.distil is not None
-        known = ids >= 0
-        cosine = F.cosine_similarity(self.distil(entry), self.teacher[ids.clamp(min=0)], dim=-1)
-        return ((1 - cosine) * known).sum() / (known.sum() + 1)
+        if self.words_width is None:
+            ids = batch.ids
+            known = ids >= 0
+            cosine = F.cosine_similarity(self.distil(entry), self.teacher[ids.clamp(min=0)], dim=-1)
+            return ((1 - cosine) * known).sum() / (known.sum() + 1)
+        assert batch.hidden is not None
+        assert batch.alignment is not None
+        spoken = batch.alignment.abs().sum(-1) > 0
+        said = (batch.alignment @ self.distil(entry))[spoken]
+        cosine = F.cosine_similarity(said, batch.hidden[spoken], dim=-1)
+        return (1 - cosine).sum() / spoken.sum().clamp(min=1)
 
     def criticise(self, found: Tensor, wanted: Tensor, batch: WaveBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Both sides at once: critics learn from a copy of the sound, the codec from a copy of critics.

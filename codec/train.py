@@ -7,7 +7,9 @@
 3. `export`: the averaged weights as a model folder.
 
 Instead of the first two, `published` trains all at once by the paper's losses, for those who have the GPUs;
-`encoder` fits an encoder to a frozen decoder and codebook, as those of the released checkpoint.
+`encoder` fits an encoder to a frozen decoder and codebook, as those of the released checkpoint. With `words`
+their codes learn from a Whisper's decoder instead of its encoder, once `rillvox train words` has run it
+(`prepare_words.py`).
 
 Every stage resumes from its folder, logs to `log.jsonl`, keeps averaged weights, and leaves what it sounds
 and looks like in `heard/`.
@@ -30,6 +32,7 @@ from ..training.noises import Noises
 from ..training.pool import HELD_OUT
 from ..training.sounds import RATE, Sounds
 from ..training.sounds_text import Texts
+from ..training.sounds_words import Words
 from .checkpoint import load_model, save_model
 from .config import CodecConfig, small_codec
 from .dumps import dump
@@ -58,6 +61,7 @@ class CodecRun:
     decoder: Path | None = None  # a model folder whose decoder and codebook stay as they are
     noise: Path | None = None  # a folder of noises and rooms, for some of the items
     recipe: Recipe | None = None  # None: the stage's own
+    words: bool = False  # the codes learn from what `rillvox train words` left
 
 
 def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = print) -> None:
@@ -73,6 +77,11 @@ def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = pri
         raise ConfigError("stage encoder needs --freeze-decoder, the model folder that it is fitted to")
     if run.decoder is not None and stage not in ("encoder", "export"):
         raise ConfigError(f"--freeze-decoder is for the stages encoder and export, not {stage}")
+    if run.words and stage != "export" and (run.recipe or RECIPES[stage]).semantic == "teacher":
+        raise ConfigError(
+            "--words is for codes that the codec makes itself: --semantic learned or fsq, "
+            "or the stages published and encoder"
+        )
     sounds = Sounds(run.sounds)
     say(f"{len(sounds.clips)} clips, {sum(clip.seconds for clip in sounds.clips) / 3600:.2f} hours")
     if stage == "export":
@@ -145,8 +154,15 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
     torch.manual_seed(run.seed)  # pyright: ignore[reportUnknownMemberType]
     config, model = fresh_model(run, sounds, recipe)
     texts = Texts(run.sounds) if recipe.along or recipe.contrast else None
-    width = None if texts is None else texts.width
-    task = CodecTask(config, sounds.codebook, recipe, model=model, text_width=width)
+    words = Words(run.sounds) if run.words else None
+    task = CodecTask(
+        config,
+        sounds.codebook,
+        recipe,
+        model=model,
+        text_width=None if texts is None else texts.width,
+        words_width=None if words is None else words.width,
+    )
     if run.init is not None:
         task.model.load_state_dict(averaged(run.init))
     elif stage == "adversarial":
@@ -161,7 +177,8 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
     ]
     if critics:
         groups.append({"params": critics, "lr": 3e-4, "betas": (0.8, 0.99), "weight_decay": 0.0})
-    rows = WaveRows(sounds, config, run.frames, None if run.noise is None else Noises(run.noise), texts)
+    noises = None if run.noise is None else Noises(run.noise)
+    rows = WaveRows(sounds, config, run.frames, noises, texts, words)
 
     def draw(rng: np.random.Generator, done: float) -> Any:
         batch = rows.draw(run.rows, rng, done if adversarial else 0.0)

@@ -2,8 +2,8 @@
 
 Beside the files of `sounds.py`: `words_hidden.npy` (float16 [tokens of all clips, width]),
 `words_weights.npy` (float16, flat, of each clip [tokens, frames], a frame to 80 ms from the clip's begin) and
-`words.jsonl` (a line to a clip, in the order of `clips.jsonl`: where its tokens and weights begin, and how many
-there are).
+`words.jsonl` (a line to a clip, in the order of `clips.jsonl`: where its tokens and weights begin, and how
+many there are).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .sounds import STEP, Sound, Sounds
 
 FRAME = 4 * STEP  # samples in a frame of the codec
 # A crop holds a token if so much of its row's energy, the squares of its positive part, lies inside. Not of
-# the positive part itself: z-scores have unit variance at every frame, also in pauses, where no token looks. In
-# made-up attention over 12 s, a third of it pauses, half of it noise, a crop of 1 s around a token has 0.68 of
-# its positive part and 0.93 of its energy; by the first 6 % of the tokens would stay, by the second 97 %.
+# the positive part itself: z-scores have unit variance at every frame, also in pauses, where no token looks.
+# In made-up attention over 12 s, a third of it pauses, half of it noise, a crop of 1 s around a token has
+# 0.68 of its positive part and 0.93 of its energy: by the first 6 % of tokens would stay, by the second 97 %.
 SHARE = 0.8
 
 
