@@ -264,3 +264,18 @@ def evaluate_codec(
 
     command = " ".join(["rillvox", *sys.argv[1:]])
     main_codec(manifests, model, json_out, limit, whisper, phone_head, lexicon, peers, min_rate, command)
+
+
+@evaluate.command("codes")
+def evaluate_codes(
+    sounds: Annotated[Path, typer.Argument(help="A folder made by `train sounds`.")],
+    model: CodecModel = "codec-24k",
+    every: Annotated[int, typer.Option(min=1, help="Of the training clips one in so many.")] = 6,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", callback=kept, help="Write the whole report here.")
+    ] = None,
+) -> None:
+    """How a codec uses its codes on the speech it was trained with, and how often they are the teacher's."""
+    from .codec.evaluate_codes import main_codes
+
+    main_codes(sounds, model, every, json_out)

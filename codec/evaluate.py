@@ -138,19 +138,19 @@ def evaluate(
         ConfigError: an empty list, or a clip that is in two of them.
         CheckpointError: the codec has no encoder.
     """
-    pairs = [(clip, manifest) for manifest in manifests for clip in manifest.clips]
-    if limit is not None:
-        pairs = pairs[:: max(1, len(pairs) // limit)][:limit]
     waves: dict[str, Wave] = {}
     clips: list[Clip] = []
-    for clip, manifest in pairs:
-        audio = manifest.load(clip)
-        if audio.rate < min_rate:
-            continue
-        if clip.id in waves:
-            raise ConfigError(f"{manifest.path}: clip {clip.id} is in another list too")
-        waves[clip.id] = audio.resample(SAMPLE_RATE).samples
-        clips.append(clip)
+    for manifest in manifests:
+        for clip in manifest.clips:
+            audio = manifest.load(clip)
+            if audio.rate < min_rate:
+                continue
+            if clip.id in waves:
+                raise ConfigError(f"{manifest.path}: clip {clip.id} is in another list too")
+            waves[clip.id] = audio.resample(SAMPLE_RATE).samples
+            clips.append(clip)
+    if limit is not None:
+        clips = clips[:: max(1, len(clips) // limit)][:limit]
     if not clips:
         raise ConfigError("no clips to code" + (f" of {min_rate} Hz or more" if min_rate else ""))
     systems = [System("recording", None), System(model or codec.config.name, streamed(codec))]
@@ -188,7 +188,7 @@ def evaluate(
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "clips": len(clips),
-        "minutes": sum(map(len, waves.values())) / SAMPLE_RATE / 60,
+        "minutes": sum(len(waves[clip.id]) for clip in clips) / SAMPLE_RATE / 60,
         "manifest": ", ".join(str(manifest.path) for manifest in manifests),
     }
     values = [codec.encode(waves[clip.id]).values for clip in clips]

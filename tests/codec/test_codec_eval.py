@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import soundfile
 from cli_runner import run
-from tiny_codec import GOLDEN, golden
+from tiny_codec import GOLDEN, golden, made
 
+from rillvox.codec.checkpoint import save_model
 from rillvox.codec.evaluate import System, code_statistics, evaluate, table
+from rillvox.codec.evaluate_codes import evaluate_codes
 from rillvox.codec.measures import aligned, installed_measures, mel_db
 from rillvox.codec.probes import leaks, probe
 from rillvox.errors import ConfigError
 from rillvox.training.manifests import Manifest
+from rillvox.training.sounds import Sound, Sounds, write_sounds
 
 VOICES = {"low": 110.0, "high": 230.0}
 
@@ -125,6 +128,33 @@ def test_installed_judges_hear_a_worse_copy_as_worse() -> None:
     judges = installed_measures()
     for name in ("pesq_wb", "stoi", "estoi", "similarity"):
         assert judges[name](wave, a_little) > judges[name](wave, a_lot), name
+
+
+def test_codes_are_compared_with_the_teachers_where_they_are_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = made("80 ms")
+    rng = np.random.default_rng(0)
+    pcm = (rng.standard_normal(3 * 38400) * 3000).astype(np.int16)
+    clips = [
+        Sound(f"c{k}", "human_dev" if k == 2 else "tones", "s", 24000, k * 38400, 38400) for k in range(3)
+    ]
+    entries = codec.model.quantizer.semantic_codebook.entries()
+    codes = [codec.encode(pcm[k * 38400 :][:38400] / np.float32(32768)).values[:, 0] for k in range(3)]
+    ids = np.repeat(np.concatenate(codes), 4)
+    ids[80:160] = (ids[80:160] + 1) % len(entries)  # the second clip is all wrong
+    ids[160:200] = -1
+    write_sounds(tmp_path / "s", clips, pcm, ids.astype(np.int16), entries)
+    save_model(codec.model, tmp_path / "m")
+    found = evaluate_codes(codec, Sounds(tmp_path / "s"), every=1)
+    assert found["pool"]["teacher_right"] == pytest.approx(0.5)
+    assert found["held out"]["teacher_right"] == 1.0
+    assert found["pool"]["frames"] == 40
+    assert "teacher_right" not in evaluate_codes(golden(), Sounds(tmp_path / "s"), every=2)["pool"]
+    out = tmp_path / "codes.json"
+    assert run("eval", "codes", tmp_path / "s", "--model", tmp_path / "m", "--every", 1, "--json", out) == 0
+    assert "teacher's code in 50.0 % of frames" in capsys.readouterr().out
+    assert json.loads(out.read_text())["pool"]["frames"] == 40
 
 
 # Probes.
