@@ -1,0 +1,1 @@
+"""Text and a voice to speech: autoregressive semantic codes, flow-matching acoustic codes, a codec."""

@@ -1,0 +1,150 @@
+"""The flow head: from a hidden state and noise to 36 acoustic values, by a few steps of Euler's method.
+
+Voxtral TTS (arXiv 2603.25551) section 2.2. Three tokens, the values, the time and the hidden state, attend to
+each other; the first one becomes a velocity. Time runs from noise at 0 to data at 1. Guidance takes the
+velocity with the hidden state and the one without (zeros), `a v + (1 - a) v0`.
+
+Unusual: time counts in 0..1, unscaled, cosines first; values are clamped once, at the end.
+Here every row has its own number of steps, its own step and its own guidance (`Solving`), so sessions that
+began at different times share a call; both branches of guidance are rows of one call; what doesn't change
+between steps, the tokens of times and of the hidden state, is made once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.transformer import Transformer
+from .config import EMPTY, END, SPECIAL, TTSConfig
+
+
+@dataclass
+class Solving:
+    """Rows on their way from noise to values; a value that `FlowHead.advance` moves on."""
+
+    x: Tensor  # [rows, acoustic_dim] float32
+    hidden: Tensor  # [2 rows, dim]: tokens of the hidden states, then of none
+    step: Tensor  # int64 [rows]
+    steps: Tensor  # int64 [rows]
+    guidance: Tensor  # float32 [rows]
+
+    @property
+    def left(self) -> Tensor:
+        """Bool [rows]: who is not there yet."""
+        return self.step < self.steps
+
+
+class FlowHead(nn.Module):
+    """Semantic head and flow; names follow the released checkpoint's `acoustic_transformer`."""
+
+    def __init__(self, config: TTSConfig) -> None:
+        super().__init__()
+        flow, hidden = config.flow, config.backbone.dim
+        self.config, self.values = flow, config.codec.acoustic_dim
+        self.levels, self.semantic = config.codec.acoustic_levels, config.alphabets[0]
+        self.input_projection = nn.Linear(self.values, flow.dim, bias=False)
+        self.time_projection = nn.Linear(flow.dim, flow.dim, bias=False)
+        self.llm_projection = nn.Linear(hidden, flow.dim, bias=False)
+        self.stack = Transformer(flow.stack)
+        self.acoustic_codebook_output = nn.Linear(flow.dim, self.values, bias=False)
+        self.semantic_codebook_output = nn.Linear(hidden, config.semantic_rows, bias=False)
+
+    def semantic_logits(self, hidden: Tensor) -> Tensor:
+        """[..., dim] -> float32 [..., rows]; what is no code, and the empty one, at minus infinity."""
+        logits = self.semantic_codebook_output(hidden).float()
+        logits[..., EMPTY] = float("-inf")
+        logits[..., self.semantic :] = float("-inf")
+        return logits
+
+    def time_embedding(self, time: Tensor) -> Tensor:
+        """[...] in 0..1 -> [..., dim]: cosines, then sines, of time itself."""
+        half = self.config.dim // 2
+        exponent = -torch.arange(half, dtype=torch.float32, device=time.device) / half
+        angles = time.float()[..., None] * torch.pow(10000.0, exponent)
+        return torch.cat([angles.cos(), angles.sin()], -1)
+
+    def velocity(self, x: Tensor, time: Tensor, hidden: Tensor) -> Tensor:
+        """The way that values are going.
+
+        Args:
+            x: values [rows, acoustic_dim].
+            time: [rows], in 0..1.
+            hidden: [rows, dim], hidden states that have been through `llm_projection`.
+
+        Returns:
+            float32 [rows, acoustic_dim].
+        """
+        kind = self.input_projection.weight.dtype
+        tokens = [
+            self.input_projection(x.to(kind)),
+            self.time_projection(self.time_embedding(time).to(kind)),
+            hidden,
+        ]
+        y = self.stack(torch.stack(tokens, 1))
+        return self.acoustic_codebook_output(y[:, 0]).float()
+
+    def begin(
+        self,
+        hidden: Tensor,
+        noise: Tensor,
+        *,
+        steps: Tensor | int | None = None,
+        guidance: Tensor | float | None = None,
+    ) -> Solving:
+        """Rows before their first step.
+
+        Args:
+            hidden: [rows, backbone dim], after the final norm.
+            noise: [rows, acoustic_dim], standard normal.
+            steps, guidance: one for all, or [rows]; None: the config's.
+        """
+        rows, device = len(hidden), hidden.device
+        asked = self.config.steps if steps is None else steps
+        alpha = self.config.guidance if guidance is None else guidance
+        tokens = self.llm_projection(torch.cat([hidden, torch.zeros_like(hidden)]))
+        return Solving(
+            noise.float(),
+            tokens,
+            torch.zeros(rows, dtype=torch.int64, device=device),
+            torch.as_tensor(asked, device=device).expand(rows),
+            torch.as_tensor(alpha, dtype=torch.float32, device=device).expand(rows),
+        )
+
+    def advance(self, solving: Solving) -> None:
+        """One step of every row that is not there yet, in place."""
+        rows = len(solving.x)
+        time = (solving.step / solving.steps).float()
+        after = ((solving.step + 1) / solving.steps).float()
+        both = self.velocity(torch.cat([solving.x] * 2), torch.cat([time] * 2), solving.hidden)
+        alpha = solving.guidance[:, None]
+        velocity = alpha * both[:rows] + (1 - alpha) * both[rows:]
+        moved = solving.x + velocity * (after - time)[:, None]
+        left = solving.left
+        solving.x = torch.where(left[:, None], moved, solving.x)
+        solving.step = solving.step + left
+
+    def solve(
+        self,
+        hidden: Tensor,
+        noise: Tensor,
+        *,
+        steps: Tensor | int | None = None,
+        guidance: Tensor | float | None = None,
+    ) -> Tensor:
+        """All steps of all rows at once: float32 [rows, acoustic_dim], before the clamp. See `begin`."""
+        solving = self.begin(hidden, noise, steps=steps, guidance=guidance)
+        for _ in range(int(solving.steps.max())):
+            self.advance(solving)
+        return solving.x
+
+    def round(self, x: Tensor, semantic: Tensor) -> Tensor:
+        """A frame of codes, int64 [rows, 1 + acoustic_dim], of values and semantic codes [rows].
+
+        Of the frame that ends the audio all acoustic codes are those of nothing.
+        """
+        levels = torch.round((x.clamp(-1, 1) + 1) / 2 * (self.levels - 1)).long()
+        levels = torch.where((semantic == END)[:, None], EMPTY, levels)
+        return torch.cat([semantic[:, None], levels + SPECIAL], -1)
