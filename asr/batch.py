@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CapacityError, ConfigError
+from ..tekken import Tekken
 from .bank import Bank, Listener
 from .delays import FRAME_MS, MAX_DELAY_TOKENS, block_extra_ms, check_delay
 from .ears import Ear, block_steps
@@ -20,7 +21,6 @@ from .lanes import PAUSE_TOKENS, Lane
 from .model import RealtimeASR
 from .prefix import Prefixes, silent_steps
 from .rut import RutRules
-from .tokenizer import Tekken
 
 
 class Batch:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, TextError
+from ..tekken import Tekken
 from ..training.manifests import Clip, Manifest
 from ..training.normalize import normalize
 from .conditions import with_times
@@ -24,7 +25,6 @@ from .emission import word_times
 from .hearing import Hearing, listen_many
 from .stream import ASR
 from .timing import WordScores
-from .tokenizer import Tekken
 from .words import CONFIDENCE, OFFSET, calibrated, word_offset
 
 FEWEST_WORDS = 50

@@ -27,12 +27,12 @@ from ..errors import CheckpointError, ConfigError
 from ..kernels.int8 import Int8Linear
 from ..kernels.section import read_json
 from ..kernels.tensors import TensorFiles, shards
+from ..tekken import STREAMING_SPECIALS, Tekken
 from .config import ASRConfig
 from .model import RealtimeASR
 from .names import HEADS, RopeLayout, has_rope_rows, hugging_face_name, native_name, reorder_rope_rows
 from .params import config_from_hf, load_config, params_from_config
 from .search import SearchConfig, WordSearch
-from .tokenizer import STREAMING_SPECIALS, Tekken
 from .vocabulary import WORDS, Vocabulary
 
 PARAMS, WEIGHTS, TEKKEN = "params.json", "consolidated.safetensors", "tekken.json"

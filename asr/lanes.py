@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from ..tekken import IncrementalDecoder, Tekken
 from .delays import ENCODER_PER_STEP, FRAME_MS, RATE, DelayClock, block_extra_ms
 from .ears import Ear, Samples, block_steps
 from .events import DelayChanged, Draft, Event, Final, Mark, Partial
 from .reading import Reading
 from .rut import RutRules, RutWatch
-from .tokenizer import IncrementalDecoder, Tekken
 from .transcript import Transcript
 from .words import Words, word_calibration, word_offset
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 
+from ..tekken import Tekken
 from .bank import Bank, Listener
 from .ears import Ear, block_steps
 from .lanes import Lane
-from .tokenizer import Tekken
 
 _KEPT = 8
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..tekken import Tekken
 from ..training.augment import Augment, AugmentConfig, mask_spectrogram
 from ..training.noises import Noises
 from ..training.pool import Pool
@@ -18,7 +19,6 @@ from .rows import AudioRows, TimedWords
 from .targets import input_tokens, target_tokens
 from .tasks import AudioBatch
 from .teacher import WhisperTeacher
-from .tokenizer import Tekken
 
 MAIN_DELAY = 3  # tokens; 480 ms with block 16
 OTHER_DELAYS = (1, 2)

@@ -22,13 +22,13 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError, RillvoxError
+from ..tekken import Tekken
 from .batch import Batch
 from .ears import Samples, mono
 from .events import DelayChanged, Draft, Event, Final, Mark, Partial
 from .lanes import Lane
 from .model import RealtimeASR
 from .search import WordSearch
-from .tokenizer import Tekken
 from .transcript import Word
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ..audio import Audio, Samples, Source, StreamResampler
 from ..errors import AudioError, CheckpointError, ConfigError
 from ..kernels.int8 import has_fast_int8
+from ..tekken import Tekken
 from .batch import Batch
 from .checkpoint import load_listener
 from .delays import RATE
@@ -36,7 +37,6 @@ from .prefix import Prefixes
 from .recordings import blocks_of, refuse_single
 from .rut import RutRules
 from .saved import SavedSession, save_session
-from .tokenizer import Tekken
 from .transcript import Transcript, Word
 
 DEFAULT_MODEL = "asr-en"

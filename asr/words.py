@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
-from .tokenizer import Tekken
+from ..tekken import Tekken
 from .transcript import Word
 
 # Read English runs at 14 to 16 characters a second, blanks included.

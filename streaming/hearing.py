@@ -17,7 +17,7 @@ from .turns import TurnWatch
 
 if TYPE_CHECKING:
     from ..asr.model import RealtimeASR
-    from ..asr.tokenizer import Tekken
+    from ..tekken import Tekken
     from .listener import Utterance
     from .settings import GatewaySettings
 

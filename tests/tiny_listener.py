@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rillvox.asr.config import ASRConfig, AudioEncoderConfig
 from rillvox.asr.model import RealtimeASR
-from rillvox.asr.tokenizer import STREAMING_PAD, STREAMING_WORD, Tekken
 from rillvox.kernels.transformer import TransformerConfig
+from rillvox.tekken import STREAMING_PAD, STREAMING_WORD, Tekken
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "asr_tiny"
 BOS, EOS, PAD, WORD, LEFT_PAD = 1, 2, 32, 33, 32

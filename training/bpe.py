@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..asr.tokenizer import BOS, EOS, STREAMING_PAD, STREAMING_WORD, Tekken
 from ..errors import ConfigError
+from ..tekken import BOS, EOS, STREAMING_PAD, STREAMING_WORD, Tekken
 
 if TYPE_CHECKING:
     import tokenizers

@@ -17,9 +17,9 @@ from rillvox.asr.calibrate import calibrate, fit, fit_logistic
 from rillvox.asr.checkpoint import save_native
 from rillvox.asr.stream import ASR
 from rillvox.asr.timing import WordScores
-from rillvox.asr.tokenizer import Tekken
 from rillvox.asr.words import Words, calibrated, word_calibration, word_offset
 from rillvox.errors import TextError
+from rillvox.tekken import Tekken
 
 
 def drawn(scale: float, shift: float, count: int, seed: int) -> WordScores:

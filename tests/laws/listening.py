@@ -20,7 +20,7 @@ from rillvox.asr.config import ASRConfig, small_decoder, small_english, with_win
 from rillvox.asr.frontend import LogMel, LogMelConfig
 from rillvox.asr.lanes import Lane
 from rillvox.asr.model import RealtimeASR
-from rillvox.asr.tokenizer import Tekken
+from rillvox.tekken import Tekken
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "asr_tiny"
 LEFT_PAD = 32

@@ -10,8 +10,8 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rillvox.asr.tokenizer import Tekken
 from rillvox.errors import ConfigError
+from rillvox.tekken import Tekken
 from rillvox.training import bpe
 from rillvox.training.bpe import BOS_PLAIN, PATTERN, SPECIALS, train_bpe
 

@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ..errors import CheckpointError, TextError
+from .errors import CheckpointError, TextError
 
 if TYPE_CHECKING:
     import tiktoken

@@ -14,8 +14,8 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rillvox.asr.tokenizer import STREAMING_PAD, STREAMING_WORD, IncrementalDecoder, Tekken
 from rillvox.errors import CheckpointError, TextError
+from rillvox.tekken import STREAMING_PAD, STREAMING_WORD, IncrementalDecoder, Tekken
 
 # The shape of the released pattern: words with one leading sign, digits one by one, runs of signs, spaces.
 PATTERN = (
@@ -211,7 +211,7 @@ def test_a_write_that_fails_leaves_the_old_file(
     def full_disk(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("rillvox.asr.tokenizer.os.fsync", full_disk)
+    monkeypatch.setattr("rillvox.tekken.os.fsync", full_disk)
     with pytest.raises(OSError, match="no space"):
         Tekken.build(BYTES, PATTERN, NAMES).save(path)
     assert Tekken.load(path) == tekken
