@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,6 +157,25 @@ def test_other_ways_to_a_semantic_code_train_and_load(semantic: str, folder: Pat
     used = len(np.unique(codec.encode(wave).values[:, 0]))
     assert codec.config.semantic_codes == (8192 if semantic == "fsq" else CODES)
     assert used > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("only_narrow", [False, True])
+def test_two_processes_share_a_batch(only_narrow: bool, folder: Path, tmp_path: Path) -> None:
+    if only_narrow:  # the critics have nothing to judge
+        clips = (folder / "clips.jsonl").read_text().replace('"native": 24000', '"native": 16000')
+        (folder / "clips.jsonl").write_text(clips)
+    command = [Path(sys.executable).parent / "rillvox", "train", "codec", "published", "--sounds", folder]
+    command += ["--out", tmp_path / "run", "--steps", "3", "--rows", "2", "--frames", "6", "--devices", "2"]
+    command += ["--critics", "64", "--channels", "2", "--semantic", "fsq"]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert figures(tmp_path / "run" / "published")[-1]["step"] == 3
+    kept = torch.load(tmp_path / "run" / "published" / "checkpoint.pt", weights_only=True)
+    states = json.loads(kept["generators"])
+    assert len(states) == 2
+    assert states[0] != states[1]  # each draws its own
 
 
 def test_stages_and_folders_that_are_none(tmp_path: Path, folder: Path) -> None:

@@ -1,0 +1,221 @@
+"""Typed text to one plain line in which every character still knows where it stood.
+
+What is taken off here is never said: markup, entities, invisible characters, odd shapes of quotes, dashes,
+digits and spaces, and letters of other scripts. What stays is a closed alphabet, so that the rows which read
+the line need no thought for the rest of Unicode:
+
+- Latin letters in composed form, ASCII digits and marks;
+- the symbols in `SYMBOLS`, which have a reading;
+- a space, and `BREAK` where a paragraph, a heading or an item of a list ends;
+- one character of `PLACES` for each form that a lexicon has settled.
+
+Emoji are left out, not named: who decorates a sentence does not want "smiling face with smiling eyes" said.
+Digits of other scripts are digits; a Greek letter that stands alone is read by its name, as in mathematics.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+BREAK = "\u2029"
+SYMBOLS = "–—°£€¥¢₹§©×÷±≤≥≠≈→√∞µΩ‰"
+PLACES = range(0xF0000, 0x10FFFE)  # private characters: no text means anything by them
+PAUSE = re.compile(
+    r"\[pause[ \t]{1,4}(?P<number>\d{0,6}\.?\d{1,6})[ \t]{0,4}(?P<unit>ms|s)[ \t]{0,4}\]"
+    r"|<break[ \t]{1,4}time[ \t]{0,2}=[ \t]{0,2}(?P<q>[\"'])(?P<number_>\d{0,6}\.?\d{1,6})(?P<unit_>ms|s)(?P=q)"
+    r"[ \t]{0,4}/?>",
+    re.IGNORECASE | re.ASCII,
+)
+
+SHAPES = (
+    dict.fromkeys("‘’‚‛′ʼʻˈ´＇", "'")
+    | dict.fromkeys("“”„‟″«»‹›「」『』", '"')
+    | dict.fromkeys("‐‑−﹣⁃", "-")
+    | dict.fromkeys("‒–", "–")
+    | dict.fromkeys("—―⸺⸻", "—")
+    | dict.fromkeys("⁄∕", "/")
+    | dict.fromkeys("\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n")
+    | dict.fromkeys("•◦▪▫●○‣·∙", "•")
+    | dict.fromkeys("→⇒➔➜➝⟶⟹", "→")
+    | {"…": "...", "‥": "..", "。": ".", "、": ",", "№": "No. ", "º": "°", "μ": "µ", "Ω": "Ω", "\t": " "}
+    | dict.fromkeys("™®¿¡†‡¶", "")
+)
+KEPT = frozenset("".join(map(chr, range(32, 127))) + SYMBOLS + "\n•")
+GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau".split()
+GREEK += "upsilon phi chi psi omega".split()
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A text whose character i came from `source[spans[i][0]:spans[i][1]]`."""
+
+    text: str
+    spans: list[tuple[int, int]]
+
+    def without(self, pattern: re.Pattern[str], put: str) -> Traced:
+        """Each match gives way to what its group `keep` holds, if it has one, and then to `put`."""
+        parts: list[str] = []
+        spans: list[tuple[int, int]] = []
+        done = 0
+        for match in pattern.finditer(self.text):
+            first, last = match.span("keep") if "keep" in pattern.groupindex else (0, 0)
+            parts += self.text[done : match.start()], self.text[max(first, 0) : max(last, 0)], put
+            spans += self.spans[done : match.start()] + self.spans[max(first, 0) : max(last, 0)]
+            spans += [self.spans[match.end() - 1]] * len(put)
+            done = match.end()
+        if not done:
+            return self
+        return Traced("".join(parts) + self.text[done:], spans + self.spans[done:])
+
+
+def plain(source: str, settled: Iterable[tuple[int, int, str]] = ()) -> tuple[Traced, list[str]]:
+    """The line to be read, and a note for each run of characters that is left out though it had a sound.
+
+    Args:
+        settled: spans of the source, in order and apart, with the character of `PLACES` that stands for each.
+    """
+    line, notes = _characters(source, settled)
+    for pattern, put in MARKUP:
+        line = line.without(pattern, put)
+    return line, notes
+
+
+def _characters(source: str, settled: Iterable[tuple[int, int, str]]) -> tuple[Traced, list[str]]:
+    parts: list[str] = []
+    spans: list[tuple[int, int]] = []
+    left_out: list[tuple[str, int, int]] = []  # what, from, to
+    for piece, first, last in _pieces(source, settled):
+        if len(piece) == 1 and ord(piece) in PLACES:
+            said = piece
+        else:
+            said = _shaped(piece, source, first, last)
+            if said is None:
+                said = " "
+                kind = _kind(piece[0])
+                if kind and left_out and left_out[-1][0] == kind and left_out[-1][2] == first:
+                    left_out[-1] = (kind, left_out[-1][1], last)
+                elif kind:
+                    left_out.append((kind, first, last))
+        if said.startswith("^") and parts and parts[-1].startswith("^") and piece != "^":
+            said = said[1:]  # one power, not a power for every raised digit
+        parts.append(said)
+        spans += [(first, last)] * len(said)
+    notes = [f"{kind} is not said: characters {first} to {last}" for kind, first, last in left_out]
+    return Traced("".join(parts), spans), notes
+
+
+def _pieces(source: str, settled: Iterable[tuple[int, int, str]]) -> Iterable[tuple[str, int, int]]:
+    """Settled forms, entities and letters with the accents that follow them, each with its span."""
+    at = 0
+    for first, last, place in [*settled, (len(source), len(source), "")]:
+        while at < first:
+            entity = ENTITY.match(source, at, first) if source[at] == "&" else None
+            if entity and (said := html.unescape(entity[0])) != entity[0]:
+                for char in said:
+                    yield char, at, entity.end()
+                at = entity.end()
+                continue
+            end = at + 1
+            while end < first and unicodedata.combining(source[end]):
+                end += 1
+            yield source[at:end], at, end
+            at = end
+        if place:
+            yield place, first, last
+        at = last
+
+
+def _shaped(piece: str, source: str, first: int, last: int) -> str | None:
+    """What stands for a character and its accents in the closed alphabet; None for what is left out."""
+    char = piece[0]
+    if ord(char) in PLACES:
+        return ""
+    if piece in KEPT:
+        return piece
+    if piece in SHAPES:
+        return SHAPES[piece]
+    category = unicodedata.category(char)
+    if category in ("Cc", "Cf", "Mn", "Me", "Mc"):
+        return ""
+    if category == "Zs":
+        # A space that must not break, between digits, groups thousands.
+        grouped = char != " " and re.compile(r"\d{3}(?!\d)").match(source, last)
+        return "," if grouped and source[:first][-1:].isdigit() else " "
+    if category == "Nd":
+        return str(unicodedata.digit(char))
+    decomposed = unicodedata.decomposition(char)
+    if decomposed.startswith("<"):
+        return _compatible(char, decomposed)
+    composed = unicodedata.normalize("NFC", piece)
+    letters = "".join(c for c in composed if unicodedata.category(c)[0] == "L")
+    if letters and all(unicodedata.name(c, "").startswith("LATIN ") for c in letters):
+        return letters
+    if unicodedata.name(char, "").startswith("GREEK ") and not _beside_greek(source, first, last):
+        name = unicodedata.name(char).split(" LETTER ")[-1].split(" ")[0].lower()
+        return f" {name.replace('lamda', 'lambda')} " if name.replace("lamda", "lambda") in GREEK else None
+    if len(piece) > 1 and composed[0] in KEPT:
+        return composed[0]
+    return None
+
+
+def _compatible(char: str, decomposed: str) -> str | None:
+    """A presentation form as the characters it stands for: `ﬁ` fi, `½` 1/2, `²` ^2, `①` 1."""
+    pieces = unicodedata.normalize("NFKC", char)
+    said = "".join(_shaped(c, c, 0, 1) or "" for c in pieces)
+    if not said.strip():
+        return None
+    if decomposed.startswith("<super>") and said[0] in "0123456789+-":
+        return f"^{said}"
+    return f" {said}" if decomposed.startswith("<fraction>") else said
+
+
+def _beside_greek(source: str, first: int, last: int) -> bool:
+    beside = source[max(first - 1, 0) : first] + source[last : last + 1]
+    return any(unicodedata.name(c, "").startswith("GREEK ") for c in beside)
+
+
+def _kind(char: str) -> str | None:
+    """What a left-out character is, for the note; None for those without a sound."""
+    category = unicodedata.category(char)
+    if category[0] == "L":
+        return f"{unicodedata.name(char, 'unnamed').split(' ')[0].capitalize()} script"
+    return "emoji" if category in ("So", "Sk") else None
+
+
+_INLINE = "a|abbr|b|cite|code|del|em|font|i|img|ins|kbd|mark|q|s|samp|small|span|strike|strong|sub|sup|tt|u|var|wbr"
+_BLOCK = "article|aside|blockquote|body|br|dd|div|dl|dt|footer|h[1-6]|head|header|hr|html|li|main|ol|p|pre"
+_BLOCK += "|section|speak|table|tbody|td|th|thead|title|tr|ul"
+_REST = r"(?:[ \t\n][^<>]{0,300})?/?>"
+
+# In order: what holds others comes before what it may hold. Every pattern runs in linear time.
+MARKUP: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(r"<!--.{0,2000}?-->", re.DOTALL), " "),
+    (PAUSE, " "),
+    (re.compile(rf"</?(?:{_BLOCK}){_REST}", re.IGNORECASE), BREAK),
+    (re.compile(rf"</?(?:{_INLINE}|break){_REST}", re.IGNORECASE), ""),
+    (re.compile(r"<(?P<keep>(?:https?://|mailto:)[^<>\s]{1,300})>"), ""),
+    (re.compile(r"^[ \t]*(?:```|~~~)[^\n`]*$", re.MULTILINE), BREAK),  # fences of code
+    (re.compile(r"^[ \t]*\|?(?:[ \t]*:?-{3,}:?[ \t]*\|)+(?:[ \t]*:?-{3,}:?)?[ \t]*$", re.MULTILINE), ""),
+    (re.compile(r"^[ \t]*(?:=[= \t]{2,}|(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$", re.MULTILINE), BREAK),
+    (re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE), ""),
+    (re.compile(r"^[ \t]*#{1,6}[ \t]+(?P<keep>[^\n]*?)[ \t#]*$", re.MULTILINE), BREAK),
+    (re.compile(r"^[ \t]*[-*+•][ \t]+(?:\[[ xX]\][ \t]+)?(?P<keep>[^\n]*)$", re.MULTILINE), BREAK),
+    (re.compile(r"^[ \t]*(?P<keep>\d{1,3}[.)][ \t]+[^\n]*)$", re.MULTILINE), BREAK),
+    (re.compile(r"^[ \t]*\|(?P<keep>[^\n]*?)\|?[ \t]*$", re.MULTILINE), BREAK),
+    (re.compile(r"!?\[(?P<keep>[^\[\]\n]{1,400})\](?:\([^()\s]{0,400}(?: \"[^\"\n]{0,200}\")?\)|\[[^\[\]\n]{0,80}\])"), ""),
+    (re.compile(r"\]\((?:https?:|/|#|www)[^()\s]{0,400}\)"), ""),  # the end of a link that was cut
+    (re.compile(r"\[\^[^\[\]\s]{1,40}\]"), ""),
+    (re.compile(r"(?<=[.,;:!?)\"'])(?:\[\d{1,3}\])+(?![\w(])"), ""),  # marks of references
+    (re.compile(r"\\(?P<keep>[\\`*_{}\[\]()#+\-.!|>~])"), ""),
+    (re.compile(r"(?<=\d)\*\*(?=\d)"), "^"),
+    (re.compile(r"\*{2,}|~~+|`+|(?<![^\W_])_+|_+(?![^\W_])"), ""),
+    (re.compile(r"(?<![\w)*])\*(?=[^\s*])|(?<=[^\s*])\*(?![\w(*])"), ""),
+    (re.compile(r"\s*(?:\n[ \t]*){2,}"), BREAK),
+    (re.compile(r"[ \t]*\n[ \t]*"), " "),
+    (re.compile(r"•"), ", "),
+]
