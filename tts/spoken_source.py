@@ -20,6 +20,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html.entities import html5
 
 BREAK = "\u2029"
 SYMBOLS = "–—°£€¥¢₹§©×÷±≤≥≠≈→√∞µΩ‰"
@@ -41,12 +42,15 @@ SHAPES = (
     | dict.fromkeys("\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n")
     | dict.fromkeys("•◦▪▫●○‣·∙", "•")
     | dict.fromkeys("→⇒➔➜➝⟶⟹", "→")
-    | {"…": "...", "‥": "..", "。": ".", "、": ",", "№": "No. ", "º": "°", "μ": "µ", "Ω": "Ω", "\t": " "}
+    | {"…": "...", "‥": "..", "。": ".", "、": ",", "№": "No. ", "º": "°", "\t": " "}
+    | {"\u03bc": "µ", "\u2126": "Ω"}  # the Greek letter mu, the sign for ohm
     | dict.fromkeys("™®¿¡†‡¶", "")
 )
 KEPT = frozenset("".join(map(chr, range(32, 127))) + SYMBOLS + "\n•")
-GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau".split()
-GREEK += "upsilon phi chi psi omega".split()
+GREEK = frozenset(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lamda mu nu xi omicron pi rho sigma tau upsilon "
+    "phi chi psi omega".split()
+)
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 
 
@@ -115,15 +119,16 @@ def _pieces(source: str, settled: Iterable[tuple[int, int, str]]) -> Iterable[tu
     for first, last, place in [*settled, (len(source), len(source), "")]:
         while at < first:
             entity = ENTITY.match(source, at, first) if source[at] == "&" else None
-            if entity and (said := html.unescape(entity[0])) != entity[0]:
-                for char in said:
-                    yield char, at, entity.end()
-                at = entity.end()
-                continue
-            end = at + 1
-            while end < first and unicodedata.combining(source[end]):
-                end += 1
-            yield source[at:end], at, end
+            if entity and (entity[0][1] == "#" or entity[0][1:] in html5):
+                pieces, end = list(html.unescape(entity[0])), entity.end()
+            else:
+                end = at + 1
+                while end < first and unicodedata.combining(source[end]):
+                    end += 1
+                pieces = [source[at:end]]
+            for piece in pieces:
+                if ord(piece[0]) not in PLACES:  # ours alone; whatever the writer meant by it has no sound
+                    yield piece, at, end
             at = end
         if place:
             yield place, first, last
@@ -133,8 +138,8 @@ def _pieces(source: str, settled: Iterable[tuple[int, int, str]]) -> Iterable[tu
 def _shaped(piece: str, source: str, first: int, last: int) -> str | None:
     """What stands for a character and its accents in the closed alphabet; None for what is left out."""
     char = piece[0]
-    if ord(char) in PLACES:
-        return ""
+    if _is_greek(char):
+        return _greek(char, source, first, last)
     if piece in KEPT:
         return piece
     if piece in SHAPES:
@@ -155,9 +160,6 @@ def _shaped(piece: str, source: str, first: int, last: int) -> str | None:
     letters = "".join(c for c in composed if unicodedata.category(c)[0] == "L")
     if letters and all(unicodedata.name(c, "").startswith("LATIN ") for c in letters):
         return letters
-    if unicodedata.name(char, "").startswith("GREEK ") and not _beside_greek(source, first, last):
-        name = unicodedata.name(char).split(" LETTER ")[-1].split(" ")[0].lower()
-        return f" {name.replace('lamda', 'lambda')} " if name.replace("lamda", "lambda") in GREEK else None
     if len(piece) > 1 and composed[0] in KEPT:
         return composed[0]
     return None
@@ -174,9 +176,19 @@ def _compatible(char: str, decomposed: str) -> str | None:
     return f" {said}" if decomposed.startswith("<fraction>") else said
 
 
-def _beside_greek(source: str, first: int, last: int) -> bool:
-    beside = source[max(first - 1, 0) : first] + source[last : last + 1]
-    return any(unicodedata.name(c, "").startswith("GREEK ") for c in beside)
+def _is_greek(char: str) -> bool:
+    return char in "µ\u2126" or unicodedata.name(char, "").startswith("GREEK ")
+
+
+def _greek(char: str, source: str, first: int, last: int) -> str | None:
+    """A letter between no others of its script by its name; the two that are units stay to be read as such."""
+    if any(map(_is_greek, source[max(first - 1, 0) : first] + source[last : last + 1])):
+        return None
+    char = unicodedata.normalize("NFC", SHAPES.get(char, char))
+    if char in SYMBOLS:
+        return char
+    name = unicodedata.name(char).split(" LETTER ")[-1].split(" ")[0].lower()
+    return f" {name.replace('lamda', 'lambda')} " if name in GREEK else None
 
 
 def _kind(char: str) -> str | None:
@@ -194,6 +206,7 @@ _REST = r"(?:[ \t\n][^<>]{0,300})?/?>"
 
 # In order: what holds others comes before what it may hold. Every pattern runs in linear time.
 MARKUP: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(r" {2,}"), " "),
     (re.compile(r"<!--.{0,2000}?-->", re.DOTALL), " "),
     (PAUSE, " "),
     (re.compile(rf"</?(?:{_BLOCK}){_REST}", re.IGNORECASE), BREAK),
@@ -203,7 +216,8 @@ MARKUP: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"^[ \t]*\|?(?:[ \t]*:?-{3,}:?[ \t]*\|)+(?:[ \t]*:?-{3,}:?)?[ \t]*$", re.MULTILINE), ""),
     (re.compile(r"^[ \t]*(?:=[= \t]{2,}|(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$", re.MULTILINE), BREAK),
     (re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE), ""),
-    (re.compile(r"^[ \t]*#{1,6}[ \t]+(?P<keep>[^\n]*?)[ \t#]*$", re.MULTILINE), BREAK),
+    (re.compile(r"^[ \t]*#{1,6}[ \t]+(?P<keep>[^\n]*)$", re.MULTILINE), BREAK),
+    (re.compile(rf" #+ ?(?={BREAK})"), ""),
     (re.compile(r"^[ \t]*[-*+•][ \t]+(?:\[[ xX]\][ \t]+)?(?P<keep>[^\n]*)$", re.MULTILINE), BREAK),
     (re.compile(r"^[ \t]*(?P<keep>\d{1,3}[.)][ \t]+[^\n]*)$", re.MULTILINE), BREAK),
     (re.compile(r"^[ \t]*\|(?P<keep>[^\n]*?)\|?[ \t]*$", re.MULTILINE), BREAK),
@@ -215,7 +229,7 @@ MARKUP: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"(?<=\d)\*\*(?=\d)"), "^"),
     (re.compile(r"\*{2,}|~~+|`+|(?<![^\W_])_+|_+(?![^\W_])"), ""),
     (re.compile(r"(?<![\w)*])\*(?=[^\s*])|(?<=[^\s*])\*(?![\w(*])"), ""),
-    (re.compile(r"\s*(?:\n[ \t]*){2,}"), BREAK),
-    (re.compile(r"[ \t]*\n[ \t]*"), " "),
+    (re.compile(r"\s?\n[ \t]*\n\s*"), BREAK),
+    (re.compile(r"[ \t]?\n[ \t]*"), " "),
     (re.compile(r"•"), ", "),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,22 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         Codes.load(tmp_path / "none.rvc")
     with pytest.raises(AudioError, match="cannot be written"):
         codes(1).save(tmp_path / "no" / "a.rvc")
+
+
+def test_an_hour_passes_through_bounded_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    piece = rng.integers(0, np.asarray(LAYOUT.alphabets), (450, 37)).astype(np.int16)
+    tracemalloc.start()
+    try:
+        with CodesWriter(tmp_path / "hour.rvc", LAYOUT) as writer:
+            for _ in range(100):
+                writer.add(piece)
+            writer.finish(45000 * 1920)
+        with CodesReader(tmp_path / "hour.rvc") as reader:
+            frames = sum(len(block) for block in reader)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert frames == 45000
+    assert (tmp_path / "hour.rvc").stat().st_size > 900_000
+    assert peak < 2_500_000, f"{peak} bytes"  # the checksum is read a megabyte at a time
