@@ -133,13 +133,10 @@ def _decade(match: re.Match[str]) -> str | None:
         # `30s` may be thirty seconds.
         if tens == "00" or not re.search(r"\b(?:the|her|his|their|my|our|your|its|early|mid|late)[ -]$", before, re.I):
             return None
-    tail = _words(int(tens), "cardinal")
     if tens == "00":
-        tail = "hundred" if century != "20" else ""
-        century = century if century != "20" else "2000"
-    plural = tail.removesuffix("y") + "ies" if tail.endswith("y") else tail + "s"
-    head = _words(int(century), "cardinal") if century else ""
-    return f"{head}s" if century == "2000" else f"{head} {plural}".strip()
+        return {"": None, "20": "two thousands"}.get(century, f"{cardinal(century or '0')} hundreds")
+    plural = "tens" if tens == "10" else cardinal(tens).removesuffix("y") + "ies"
+    return f"{cardinal(century)} {plural}" if century else plural
 
 
 def _year(match: re.Match[str]) -> str | None:
@@ -222,7 +219,7 @@ TELEPHONES: list[Row] = [
     (re.compile(r"\d{3,}(?![\d,.]*\d)"), _after_call),
 ]
 NUMBERS: list[Row] = [
-    (re.compile(rf"(?:(?P<v>[vV](?:ersion |er\. ?|\.? ?))(?P<numbers>\d+(?:\.\d+)*)){_END}"), _version),
+    (re.compile(rf"(?P<v>v\.?|V(?=\d+\.\d))(?P<numbers>\d+(?:\.\d+)*){_END}"), _version),
     (re.compile(r"(?P<v>)(?P<numbers>\d+(?:\.\d+){2,})(?!\.?\d)"), _version),
     (re.compile(rf"(?:(?P<whole>\d{{1,4}})[ -])?(?P<upper>\d{{1,4}})/(?P<lower>[1-9]\d{{0,3}}){_END}"), _fraction),
     (re.compile(rf"'?(?P<century>1[1-9]|20)?(?P<tens>\d0)'?s(?!{LETTER})"), _decade),
