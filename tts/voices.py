@@ -1,0 +1,129 @@
+"""Voices: a reference recording as codes, with a record of where it comes from and who allowed it.
+
+A voice file is one safetensors: `codes` (int16 [frames, codes], from 0) or, for voices that came with a
+model, `rows` ([frames, dim], embedded frames); as metadata the model it belongs to, its name, the record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
+from torch import Tensor
+
+from ..errors import VoiceError
+from .config import END, SPECIAL
+from .model import SpeakerModel
+
+FORMAT = "rillvox-voice"
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What a model needs to speak as somebody.
+
+    Exactly one of `codes` and `rows` is there. `model` is the fingerprint of the model that it belongs to;
+    `record` says whose voice it is, who allowed it, and what it was made of.
+
+    Raises:
+        VoiceError: neither or both.
+    """
+
+    name: str
+    model: str
+    codes: Tensor | None = None
+    rows: Tensor | None = None
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if (self.codes is None) == (self.rows is None):
+            raise VoiceError(f"{self.name}: a voice is either codes or rows")
+
+    def __len__(self) -> int:
+        """Rows that it takes in a prompt."""
+        if self.rows is not None:
+            return len(self.rows)
+        assert self.codes is not None
+        return len(self.codes) + 1
+
+    def embed(self, model: SpeakerModel) -> Tensor:
+        """Rows of the prompt [len(self), dim].
+
+        A reference made of codes ends with the frame that ends audio in prompts: its acoustic codes are 0,
+        other than in the frame that a model ends its own audio with.
+        """
+        if self.rows is not None:
+            return self.rows.to(model.tok_embeddings.weight)
+        assert self.codes is not None
+        codes = self.codes.long() + SPECIAL
+        last = torch.zeros_like(codes[:1])
+        last[0, 0] = END
+        device = model.tok_embeddings.weight.device
+        with torch.no_grad():
+            return model.frame_embedding(torch.cat([codes, last]).to(device))
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; what was there is replaced when the new file is whole."""
+        path = Path(path)
+        tensors = {"codes": self.codes.to(torch.int16)} if self.codes is not None else {"rows": self.rows}
+        about = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "model": self.model,
+            "record": json.dumps(dict(self.record), ensure_ascii=False),
+        }
+        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, draft, metadata=about)
+            draft.replace(path)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise VoiceError(f"{path} cannot be written: {reason}") from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path, model: str | None = None) -> Voice:
+        """Read a voice.
+
+        Args:
+            model: the fingerprint of the model that is to speak with it.
+
+        Raises:
+            VoiceError: no voice, damaged, or of another model.
+        """
+        try:
+            with safe_open(str(path), "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+                about: dict[str, str] = dict(file.metadata() or {})  # pyright: ignore
+                tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # pyright: ignore # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise VoiceError(f"{path}: is no voice, or damaged ({error})") from error
+        if about.get("format") != FORMAT:
+            raise VoiceError(f"{path}: is no voice; make one with `rillvox clone`")
+        if about.get("version") != VERSION:
+            raise VoiceError(f"{path}: has version {about.get('version')}; this program reads {VERSION}")
+        if model is not None and about.get("model") != model:
+            raise VoiceError(
+                f"{path}: is a voice of another model ({about.get('model', '')[:8]}, this is {model[:8]}); "
+                "clone it again with this one"
+            )
+        try:
+            record = json.loads(about.get("record", "{}"))
+        except ValueError as error:
+            raise VoiceError(f"{path}: is damaged; its record is no JSON") from error
+        return cls(
+            about.get("name", Path(path).stem),
+            about.get("model", ""),
+            tensors.get("codes"),
+            tensors.get("rows"),
+            record,
+        )
