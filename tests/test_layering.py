@@ -80,6 +80,7 @@ BASE = {
     "miniaudio",
     "safetensors",
     "tiktoken",
+    "num2words",
     "typer",
     "click",
     "numba",

@@ -1,0 +1,265 @@
+"""Text cut into chunks that are spoken one after the other.
+
+    >>> [chunk.text for chunk in chunks("Dr. Who paid $3.50. Then he left.")]
+    ['Dr. Who paid $3.50.', 'Then he left.']
+
+A chunk is a sentence; one that is too long is cut at its clauses, then at spaces, never within a word. Text
+may come in pieces: `Chunker` gives a chunk out as soon as nothing that may follow could change it, so the
+chunks are the same for every cutting of the text. They are the text as typed; `spoken.speakable` reads each.
+
+Only white space separates: what has none inside (a decimal, an address, "U.S.A.") is never cut. A sentence
+ends at a mark before white space if the next word can begin a sentence; whether a point belongs to an
+abbreviation is decided by the tables that `spoken` reads from. An empty line, and the end of a heading or an
+item, end a sentence, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import ConfigError
+from . import spoken_abbreviations as short
+from .spoken_dates import MONTHS
+from .spoken_sentences import TERMINAL, core, ends_sentence, is_abbreviation
+from .spoken_source import PAUSE
+from .spoken_units import UNITS
+
+LONGEST_PAUSE = 10.0  # seconds
+LONGEST_MARK = 64  # characters; no pause is written longer than that
+
+Ends = Literal["sentence", "clause", "cut"]
+_CLAUSE = ",;:—\u2013"
+_ITEM = re.compile(
+    r"[-*+•]|#{1,6}|\d{1,3}[.)]|>+|\|.*|```.*|~~~.*"
+)  # the first word of a heading, an item, a row
+_MAY_BE_ITEM = re.compile(r"[-*+•]|#{1,6}|\d{1,3}[.)]?|>+|\|.*|`.*|~.*")
+_SCALES = "hundred thousand million billion trillion"
+_HALVES = "am pm a.m p.m AM PM A.M P.M"
+_AMOUNT = re.compile(r"[$£€¥]?[\d.,]*\d")
+_COUNTED = frozenset([*UNITS, *MONTHS, *_SCALES.split(), *_HALVES.split()])
+_DAY = re.compile(r"\d{1,2}(?:st|nd|rd|th)?,")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stretch of text to be spoken at once, or a pause.
+
+    `text` is the text as typed, `whole[source[0]:source[1]]`, and empty for a pause; there may be nothing to
+    say in it, as in a row of asterisks. `pause` is in seconds, 0 to 10. A pause ends a "clause", and so does
+    what stands before one without a final mark.
+    """
+
+    text: str
+    pause: float | None
+    source: tuple[int, int]
+    ends: Ends
+
+
+def chunks(text: str, most: int = 240) -> list[Chunk]:
+    """The chunks of a whole text.
+
+    Args:
+        most: characters in a chunk; only a word, or words that belong together ("J. R. R. Tolkien"), may have
+            more.
+
+    Raises:
+        ConfigError: `most` is not positive.
+    """
+    chunker = Chunker(most)
+    return chunker.feed(text) + chunker.finish()
+
+
+class Chunker:
+    """The chunks of a text that arrives in pieces.
+
+    Law: for every cutting of a text, what `feed` gives for all pieces, and then `finish`, is `chunks(text)`.
+
+    Raises:
+        ConfigError: `most` is not positive.
+    """
+
+    def __init__(self, most: int = 240) -> None:
+        if most < 1:
+            raise ConfigError(f"most must be at least 1 character, got {most}")
+        self._most = most
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rest = ""  # what came and is not given out
+        self._at = 0  # where it begins in the whole text
+        self._item = False  # whether the line in which it begins is a heading or an item
+        self._fresh = True  # whether it begins a line
+
+    def feed(self, text: str) -> list[Chunk]:
+        """The chunks that became certain with more text."""
+        self._rest += text
+        return self._cut(final=False)
+
+    def finish(self) -> list[Chunk]:
+        """The chunks of what is left; the next text begins anew."""
+        given = self._cut(final=True)
+        self._begin()
+        return given
+
+    def _cut(self, final: bool) -> list[Chunk]:
+        given: list[Chunk] = []
+        while True:
+            self._skip_space()
+            end, mark = self._plain(final)
+            if mark and end == 0:
+                given.append(self._give(mark.end(), "clause", _seconds(mark)))
+                continue
+            found = _Stretch(self._rest[:end], mark is not None or final, self._line_is_item).first(
+                self._most
+            )
+            if found is None:
+                return given
+            length, ends = found
+            if ends is None:  # the end of what can be seen
+                ends = "clause" if mark else "sentence"
+            given.append(self._give(length, ends, None))
+
+    def _skip_space(self) -> None:
+        bare = self._rest.lstrip()
+        space = self._rest[: len(self._rest) - len(bare)]
+        if "\n" in space:
+            self._item, self._fresh = False, True
+        self._rest, self._at = bare, self._at + len(space)
+
+    def _plain(self, final: bool) -> tuple[int, re.Match[str] | None]:
+        """How far the text holds no pause, and the pause that follows, if it is complete."""
+        for opening in re.finditer(r"[\[<]", self._rest):
+            mark = PAUSE.match(self._rest, opening.start())
+            if mark or (not final and _may_be_pause(self._rest[opening.start() :])):
+                return opening.start(), mark
+        return len(self._rest), None
+
+    def _give(self, length: int, ends: Ends, pause: float | None) -> Chunk:
+        text, start = self._rest[:length], self._at
+        self._item, self._fresh = self._line_is_item(text, length), False
+        self._rest, self._at = self._rest[length:], start + length
+        return Chunk("" if pause is not None else text, pause, (start, start + length), ends)
+
+    def _line_is_item(self, text: str, at: int) -> bool:
+        """Whether the line at a place of the rest is a heading or an item."""
+        start = text.rfind("\n", 0, at) + 1
+        if start == 0 and not self._fresh:
+            return self._item
+        first = re.compile(r"\s*(\S+)").match(text, start, at)
+        return bool(first and _ITEM.fullmatch(first[1]))
+
+
+class _Stretch:
+    """Text without pauses that begins with a word, and the first chunk in it.
+
+    Args:
+        closed: whether nothing follows; otherwise the last word may grow.
+        is_item: whether the line at a place of the text is a heading or an item.
+    """
+
+    def __init__(self, text: str, closed: bool, is_item: Callable[[str, int], bool]) -> None:
+        self._text, self._closed, self._is_item = text, closed, is_item
+        self._words = [(match[0], match.start(), match.end()) for match in re.finditer(r"\S+", text)]
+
+    def first(self, most: int) -> tuple[int, Ends | None] | None:
+        """Length of the first chunk and what it ends; None if that is not certain yet.
+
+        The end is None where the text ends without a final mark.
+        """
+        for at, (_, _, end) in enumerate(self._words):
+            if end > most and at:
+                cut = self._split(at, most)
+                if cut != (0, None):
+                    return cut
+            ended = self._ended(at)
+            if ended is None:
+                return None
+            if ended:
+                return end, "sentence"
+        if not self._words:
+            return None
+        word, _, end = self._words[-1]
+        return end, "sentence" if core(word)[-1:] in TERMINAL else None
+
+    def _ended(self, at: int) -> bool | None:
+        """Whether a sentence ends after a word, by an empty line, a line of its own or a mark."""
+        word, _, end = self._words[at]
+        if at + 1 == len(self._words):
+            gap = self._text[end:]
+            return True if gap.count("\n") > 1 else False if self._closed else None
+        following, start, stop = self._words[at + 1]
+        complete = self._closed or stop < len(self._text)
+        lines = self._text.count("\n", end, start)
+        if lines > 1 or (lines and self._is_item(self._text, end)):
+            return True
+        if lines and not complete and _MAY_BE_ITEM.fullmatch(following):
+            return None
+        if lines and _ITEM.fullmatch(following):
+            return True
+        if (
+            _ITEM.fullmatch(word)
+            and word[0].isdigit()
+            and self._is_item(self._text, end)
+            and self._begins_line(at)
+        ):
+            return False  # the number of an item stays with it
+        letter = next(filter(str.isalpha, self._text), "")
+        return ends_sentence([w for w, _, _ in self._words[: at + 1]], following, complete, letter.islower())
+
+    def _begins_line(self, at: int) -> bool:
+        return at == 0 or "\n" in self._text[self._words[at - 1][2] : self._words[at][1]]
+
+    def _split(self, at: int, most: int) -> tuple[int, Ends | None] | None:
+        """Where to cut before word `at`: after the last clause that fits, else after the last word.
+
+        (0, None) if the words up to there belong together; None if that is not certain yet.
+        """
+        tied = [self._tied(k) for k in range(at)]
+        if None in tied:
+            return None
+        ends = [(k, self._words[k][2]) for k in range(at) if not tied[k]]
+        clauses = [end for k, end in ends if most // 4 <= end <= most and self._is_clause(k)]
+        if clauses:
+            return clauses[-1], "clause"
+        fitting = [end for _, end in ends if end <= most] or [end for _, end in ends[:1]]
+        return (fitting[-1], "cut") if fitting else (0, None)
+
+    def _is_clause(self, at: int) -> bool:
+        word = self._words[at][0].rstrip("\"'\u201d\u2019»)]*_")
+        return word[-1:] in _CLAUSE or word in ("-", "--") or self._words[at + 1][0][0] in "(—\u2013"
+
+    def _tied(self, at: int) -> bool | None:
+        """Whether a word belongs to the next: a title, an initial, an amount and its unit, a date.
+
+        None if that depends on more of the next.
+        """
+        word, following = self._words[at][0].lstrip("\"'\u201c\u2018(["), self._words[at + 1][0]
+        if is_abbreviation(word) and word.lower() not in ("etc.", "inc.", "ltd.", "jr.", "sr."):
+            return True
+        number = following[0].isdigit()
+        if number and (
+            _DAY.fullmatch(word) or word.rstrip(".") in MONTHS or word.lower() in short.BEFORE_NUMBERS
+        ):
+            return True
+        if not _AMOUNT.fullmatch(word):
+            return False
+        complete = self._closed or self._words[at + 1][2] < len(self._text)
+        return core(following).rstrip(".") in _COUNTED if complete else None
+
+
+def _may_be_pause(text: str) -> bool:
+    """Whether text that begins with a bracket may become a pause with more text."""
+    for opening, closing in (("[pause", "]"), ("<break", ">")):
+        start = text[: len(opening)].lower()
+        if opening.startswith(start):
+            return len(text) < LONGEST_MARK and closing not in text
+    return False
+
+
+def _seconds(mark: re.Match[str]) -> float:
+    number, unit = mark["number"] or mark["number_"], mark["unit"] or mark["unit_"]
+    seconds = float(number) / (1000 if unit.lower() == "ms" else 1)
+    return min(seconds, LONGEST_PAUSE)
