@@ -32,9 +32,8 @@ LONGEST_MARK = 64  # characters; no pause is written longer than that
 
 Ends = Literal["sentence", "clause", "cut"]
 _CLAUSE = ",;:—\u2013"
-_ITEM = re.compile(
-    r"[-*+•]|#{1,6}|\d{1,3}[.)]|>+|\|.*|```.*|~~~.*"
-)  # the first word of a heading, an item, a row
+# The first word of a heading, an item, a row of a table.
+_ITEM = re.compile(r"[-*+•]|#{1,6}|\d{1,3}[.)]|>+|\|.*|```.*|~~~.*")
 _MAY_BE_ITEM = re.compile(r"[-*+•]|#{1,6}|\d{1,3}[.)]?|>+|\|.*|`.*|~.*")
 _SCALES = "hundred thousand million billion trillion"
 _HALVES = "am pm a.m p.m AM PM A.M P.M"
@@ -106,21 +105,30 @@ class Chunker:
 
     def _cut(self, final: bool) -> list[Chunk]:
         given: list[Chunk] = []
+        # Of a long text only a beginning is looked at, more if that is too little: what is certain of a part
+        # is certain from the whole.
+        window = 4 * self._most
         while True:
             self._skip_space()
-            end, mark = self._plain(final)
-            if mark and end == 0:
-                given.append(self._give(mark.end(), "clause", _seconds(mark)))
-                continue
-            found = _Stretch(self._rest[:end], mark is not None or final, self._line_is_item).first(
-                self._most
-            )
-            if found is None:
+            chunk = self._next(self._rest[:window], final and window >= len(self._rest))
+            if chunk:
+                given.append(chunk)
+                window = 4 * self._most
+            elif window >= len(self._rest):
                 return given
-            length, ends = found
-            if ends is None:  # the end of what can be seen
-                ends = "clause" if mark else "sentence"
-            given.append(self._give(length, ends, None))
+            else:
+                window *= 2
+
+    def _next(self, text: str, final: bool) -> Chunk | None:
+        """The first chunk of what is left, which begins with `text`; None if that is not certain yet."""
+        end, mark = _plain(text, final)
+        if mark and end == 0:
+            return self._give(mark.end(), "clause", _seconds(mark))
+        found = _Stretch(text[:end], mark is not None or final, self._line_is_item).first(self._most)
+        if found is None:
+            return None
+        length, ends = found
+        return self._give(length, ends or ("clause" if mark else "sentence"), None)
 
     def _skip_space(self) -> None:
         bare = self._rest.lstrip()
@@ -128,14 +136,6 @@ class Chunker:
         if "\n" in space:
             self._item, self._fresh = False, True
         self._rest, self._at = bare, self._at + len(space)
-
-    def _plain(self, final: bool) -> tuple[int, re.Match[str] | None]:
-        """How far the text holds no pause, and the pause that follows, if it is complete."""
-        for opening in re.finditer(r"[\[<]", self._rest):
-            mark = PAUSE.match(self._rest, opening.start())
-            if mark or (not final and _may_be_pause(self._rest[opening.start() :])):
-                return opening.start(), mark
-        return len(self._rest), None
 
     def _give(self, length: int, ends: Ends, pause: float | None) -> Chunk:
         text, start = self._rest[:length], self._at
@@ -248,6 +248,15 @@ class _Stretch:
             return False
         complete = self._closed or self._words[at + 1][2] < len(self._text)
         return core(following).rstrip(".") in _COUNTED if complete else None
+
+
+def _plain(text: str, final: bool) -> tuple[int, re.Match[str] | None]:
+    """How far a text holds no pause, and the pause that follows, if it is complete."""
+    for opening in re.finditer(r"[\[<]", text):
+        mark = PAUSE.match(text, opening.start())
+        if mark or (not final and _may_be_pause(text[opening.start() :][:LONGEST_MARK])):
+            return opening.start(), mark
+    return len(text), None
 
 
 def _may_be_pause(text: str) -> bool:

@@ -89,10 +89,13 @@ def _per(match: re.Match[str]) -> str:
     """`/h` per hour, `/s^2` per second squared, `/m^3` per cubic meter."""
     if not match["per"]:
         return ""
-    name, power = PER[match["per"]], (match["per_power"] or "")[-1:]
+    name = PER[match["per"]]
+    if not match["per_power"]:
+        return f" per {name}"
+    square = match["per_power"][-1] == "2"
     if match["per"] in LENGTHS:
-        return f" per { ({'': '', '2': 'square ', '3': 'cubic '}[power]) }{name}"
-    return f" per {name}{ ({'': '', '2': ' squared', '3': ' cubed'}[power]) }"
+        return f" per {'square' if square else 'cubic'} {name}"
+    return f" per {name} {'squared' if square else 'cubed'}"
 
 
 def _quantity(match: re.Match[str], one: str, many: str) -> str:

@@ -30,8 +30,8 @@ _AFTER_ONE = r"$|[^\w ]|'s\b| (?:of|and|or|to|was|is|in|has|had|begins|ends|beca
 
 
 def letters(word: str) -> str:
-    """`FBI` F B I."""
-    return " ".join(word.upper())
+    """`FBI` F B I; a letter whose capital is more than one letter stays small."""
+    return " ".join(c.upper() if len(c.upper()) == 1 else c for c in word)
 
 
 def lowered(word: str) -> str:
