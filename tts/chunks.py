@@ -61,8 +61,8 @@ def chunks(text: str, most: int = 240) -> list[Chunk]:
     """The chunks of a whole text.
 
     Args:
-        most: characters in a chunk; only a word, or words that belong together ("J. R. R. Tolkien"), may have
-            more.
+        most: characters in a chunk; words that belong together ("J. R. R. Tolkien") may have twice as many,
+            and only a single word more.
 
     Raises:
         ConfigError: `most` is not positive.
@@ -105,8 +105,8 @@ class Chunker:
 
     def _cut(self, final: bool) -> list[Chunk]:
         given: list[Chunk] = []
-        # Of a long text only a beginning is looked at, more if that is too little: what is certain of a part
-        # is certain from the whole.
+        # Of a long text only a beginning is looked at, more if that is not enough: what is certain from a
+        # part is certain from the whole.
         window = 4 * self._most
         while True:
             self._skip_space()
@@ -220,7 +220,9 @@ class _Stretch:
         tied = [self._tied(k) for k in range(at)]
         if None in tied:
             return None
-        ends = [(k, self._words[k][2]) for k in range(at) if not tied[k]]
+        # What belongs together may take twice the length, and then is cut as well.
+        loose = all(tied) and self._words[at][2] > 2 * most
+        ends = [(k, self._words[k][2]) for k in range(at) if loose or not tied[k]]
         clauses = [end for k, end in ends if most // 4 <= end <= most and self._is_clause(k)]
         if clauses:
             return clauses[-1], "clause"

@@ -30,13 +30,13 @@ _AFTER_ONE = r"$|[^\w ]|'s\b| (?:of|and|or|to|was|is|in|has|had|begins|ends|beca
 
 
 def letters(word: str) -> str:
-    """`FBI` F B I; a letter whose capital is more than one letter stays small."""
-    return " ".join(c.upper() if len(c.upper()) == 1 else c for c in word)
+    """`FBI` F B I."""
+    return " ".join(word.upper())
 
 
 def lowered(word: str) -> str:
-    """In small letters; `I'm` keeps its capital, and so does a letter whose small form is more than one."""
-    small = "".join(c.lower() if len(c.lower()) == 1 else c for c in word)
+    """In small letters; `I'm` keeps its capital."""
+    small = word.lower()
     return f"I{small[1:]}" if small == "i" or small.startswith("i'") else small
 
 

@@ -211,10 +211,17 @@ def test_a_clause_too_short_to_be_spoken_alone_is_no_place_to_cut() -> None:
         ("on May 3, 2021 we left", 9, ["on", "May 3, 2021", "we left"]),
         ("take no. 5 now", 8, ["take", "no. 5", "now"]),
         ("incomprehensibilities are long", 10, ["incomprehensibilities", "are long"]),
+        ("incomprehensibilities", 2, ["incomprehensibilities"]),
     ],
 )
 def test_a_name_an_amount_and_a_date_stay_together(text: str, most: int, parts: list[str]) -> None:
     assert texts(text, most) == parts
+
+
+def test_what_belongs_together_is_cut_at_twice_the_length() -> None:
+    names = "A. " * 400 + "Lee"
+    assert max(map(len, texts(names, 20))) <= 40
+    assert " ".join(texts(names, 20)) == names
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,15 @@ def test_saying_what_is_said_changes_nothing(text: str) -> None:
     assert speakable(said).text == said
 
 
+@pytest.mark.parametrize("typed", ["{0} {0}b1", "{0}{0}B{0} STOP!", "a{0}'S {0}.{0}. #{0}a @{0} x.com/{0}"])
+def test_every_latin_letter_is_said_as_letters(typed: str) -> None:
+    codes = range(0x80, 0x20000)
+    latin = [char for char in map(chr, codes) if unicodedata.name(char, "").startswith("LATIN ")]
+    said = speakable(" ".join(map(typed.format, latin))).text
+    assert [char for char in said if not allowed(char)] == []
+    assert speakable(said).text == said
+
+
 def test_one_reading_is_not_enough_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "0A.B"  # the first reading sets the initials apart, the second takes their points
     assert speakable(text).text == "zero A B"
