@@ -237,6 +237,20 @@ def bench_step(
     step(model, sessions, seconds, delay_ms, output)
 
 
+@bench.command("codec")
+def bench_codec(
+    model: Annotated[
+        str | None, typer.Option(help="A codec; default: random weights, default shape.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Audio to pass through.")] = 8.0,
+    output: Output = None,
+) -> None:
+    """Time a frame of a codec, both ways, with float32 and with int8 weights."""
+    from .commands.bench_codec import codec as run
+
+    run(model, seconds, output)
+
+
 def main() -> None:
     """Run the command line: what rillvox refuses is one line on stderr and exit status 2."""
     debug = "--debug" in sys.argv

@@ -46,7 +46,7 @@ class CodecConfig:
     encoder_input: Literal["patch", "logspec"] = "patch"
     head: Literal["patch", "istft"] = "patch"
     output_delay: int = 0
-    # What `Codec.load` makes of the weights on a CPU: int8 where a paired test heard no loss.
+    # What `Codec.load` makes of the weights on a CPU: int8 weights with float32 signals, or neither.
     cpu_weights: Literal["float32", "int8"] = "float32"
     name: str = "codec"
 

@@ -240,17 +240,18 @@ def _row(
         wave = waves[clip.id]
         coded: Wave = wave
         begun = time.perf_counter()
+        fails = False
         try:
             if system.coder is not None:
                 coded, used = system.coder(wave)
                 bits += used
         except (ValueError, RuntimeError) as error:
             failed.append(f"{clip.id}: {error}")
-            coded = np.zeros_like(wave)
+            coded, fails = np.zeros_like(wave), True
         took += time.perf_counter() - begun
         a, b = aligned(wave, coded)
         for name, measure in measures.items():
-            values[name].append(WORST[name] if failed and failed[-1].startswith(clip.id) else measure(a, b))
+            values[name].append(WORST[name] if fails else measure(a, b))
         if phones is not None and clip.id in spoken:
             errors.append(edits(spoken[clip.id], phones.heard(coded)))
         progress(system.name, number + 1, len(clips))

@@ -232,7 +232,7 @@ class CodecModel(nn.Module):
         self.decoder = CodecDecoder(config)
 
     def pack(self) -> None:
-        """Turn into a model for a CPU, in place: it only streams afterwards, three times as fast.
+        """Turn into a model for a CPU, in place: it only streams afterwards, but faster.
 
         Weights are int8, what flows is float32. The codebook stays.
         """

@@ -7,6 +7,7 @@ clustered. A learned codebook collapses on little speech; of this one nearly all
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -79,7 +80,9 @@ def prepare(
                 name = manifest.folder.name  # development sets are known by their folder
             clips.append(Sound(clip.id, name, clip.speaker, audio.rate, offset, len(wave)))
             offset += len(wave)
-        heard += hear_all(teacher, waves, out / "heard" / f"{manifest.folder.name}.npy", say)
+        # By what was heard and who heard it: frames of other recordings or another teacher are not these.
+        kept = out / "heard" / f"{manifest.folder.name}-{_digest(whisper, waves)}.npy"
+        heard += hear_all(teacher, waves, kept, say)
     if not clips:
         raise ConfigError("no clips: nothing to prepare")
     say(f"{len(clips)} clips, {offset / RATE / 3600:.2f} hours; clustering the teacher's frames")
@@ -92,15 +95,20 @@ def prepare(
     return Sounds(out)
 
 
+def _digest(whisper: Path, waves: Sequence[NDArray[np.float32]]) -> str:
+    digest = hashlib.blake2b(whisper.read_bytes(), digest_size=8)
+    for wave in waves:
+        digest.update(wave.tobytes())
+    return digest.hexdigest()
+
+
 def hear_all(
     teacher: WhisperTeacher, waves: Sequence[NDArray[np.float32]], kept: Path, say: Callable[[str], None]
 ) -> list[NDArray[np.float16]]:
     """The teacher's frames of every wave, from the file `kept` where an earlier run left them."""
     ends = np.cumsum([len(wave) // STEP for wave in waves], dtype=np.int64)
-    if kept.exists():
-        frames: NDArray[np.float16] = np.load(kept)
-        if len(waves) and len(frames) == ends[-1]:
-            return np.split(frames, ends[:-1])
+    if kept.exists() and waves:
+        return np.split(np.load(kept), ends[:-1])
     heard: list[NDArray[np.float16]] = []
     for number, wave in enumerate(waves):
         if number % 200 == 0:

@@ -99,7 +99,7 @@ def leaks(
 
     Returns:
         By name `accuracy`, `chance`, `leak` and `samples`. Speakers are left out where fewer than two have
-        two clips.
+        two clips, phones where fewer than two clips or phones are heard.
     """
     found: dict[str, Leak] = {}
     rng = np.random.default_rng(0)
@@ -118,11 +118,17 @@ def leaks(
         label = np.concatenate(phones)
         group = np.repeat(np.arange(len(phones)), [len(each) for each in phones])
         said = label > 0
+        if len(set(group[said].tolist())) < 2 or len(set(label[said].tolist())) < 2:
+            return _table(found)
         a, s = np.concatenate(acoustic)[said], np.concatenate(semantic)[said]
         label, group = label[said], group[said]
         found["phone from acoustic codes"] = probe(a, label, group)
         found["phone from semantic codes (control)"] = probe(s, label, group)
         found["shuffled phone from semantic codes (control)"] = probe(s, rng.permutation(label), group)
+    return _table(found)
+
+
+def _table(found: dict[str, Leak]) -> dict[str, dict[str, float]]:
     return {name: asdict(leak) | {"leak": leak.leak} for name, leak in found.items()}
 
 

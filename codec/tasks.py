@@ -25,6 +25,7 @@ from .semantics import FixedCodes, LearnedCodes, Named, TeacherCodes, grid
 from .textual import TextTeacher
 
 FLAT = 1.5  # before tanh: the last level but one begins there
+WIDE = 12000  # Hz: what is known up to there is judged
 TERMS = ("mel", "stft", "wave", "features", "deceit")
 Semantic = Literal["teacher", "learned", "fsq", "fixed"]
 
@@ -177,7 +178,9 @@ class CodecTask(nn.Module):
             share = float(batch.deceit)
             weights |= {"features": share * recipe.features, "deceit": share * recipe.deceit}
             loss = loss + learned
-            figures |= {"hinge": learned.detach(), "features": terms["features"].detach()}
+            judged = bool((batch.known >= WIDE).any())  # else there is nothing to tell of
+            for name, value in (("hinge", learned), ("features", terms["features"])):
+                figures[name] = value.detach() if judged else value.new_tensor(float("nan"))
         if self.balancer is not None and torch.is_grad_enabled():
             return loss + self.balancer(found, terms, weights), figures
         return loss + torch.stack([weights[name] * term for name, term in terms.items()]).sum(), figures
@@ -231,10 +234,10 @@ class CodecTask(nn.Module):
     def criticise(self, found: Tensor, wanted: Tensor, batch: WaveBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Both sides at once: critics learn from a copy of the sound, the codec from a copy of critics.
 
-        Only of recordings that are known up to the top; without any, nothing is lost and the figures are NaN.
+        Only of recordings that are known up to the top; without any, nothing is lost.
         """
         assert self.critics is not None
-        wide = batch.known >= 12000
+        wide = batch.known >= WIDE
         if int(wide.sum()) == 0:
             # All weights must be touched: processes that share a batch wait for each other's gradients.
             none = found.sum() * 0.0 + sum(p.sum() * 0.0 for p in self.critics.parameters())

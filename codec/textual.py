@@ -73,9 +73,8 @@ def contrast(student: Tensor, teacher: Tensor, words: Tensor) -> Tensor:
     if int(said.sum()) < 2:
         return student.sum() * 0.0
     # A word of one item is not that of another, whatever their numbers.
-    own = (words + torch.arange(len(words), device=words.device)[:, None] * (int(words.max()) + 1)).flatten()[
-        said
-    ]
+    items = torch.arange(len(words), device=words.device)[:, None]
+    own = (words + items * (int(words.max()) + 1)).flatten()[said]
     a = F.normalize(student.flatten(0, 1)[said], dim=-1)
     b = F.normalize(teacher.flatten(0, 1)[said], dim=-1)
     scores = a @ b.T / TEMPERATURE

@@ -164,9 +164,9 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
         words_width=None if words is None else words.width,
     )
     if run.init is not None:
-        task.model.load_state_dict(averaged(run.init))
+        fill(task.model, run.init)
     elif stage == "adversarial":
-        task.model.load_state_dict(averaged(run.out / "reconstruct"))
+        fill(task.model, run.out / "reconstruct")
     peak = (4e-4 if stage == "adversarial" else 1.2e-3) * run.rate
     critics = list(task.critics.parameters()) if task.critics is not None else []
     judging = {id(p) for p in critics}
@@ -219,19 +219,20 @@ def dev_figures(task: nn.Module, sounds: Sounds) -> Figures:
         found = task.model.decoder(task.model.quantizer.decode(codes))
         known = torch.tensor([min(RATE, TOP * clip.native / 2)], device=device)
         mel.append(float(mel_distance(found, wave, known)))
-        ids = sounds.codes(clip, 0, frames)
-        named = codes[0, :, 0].cpu().numpy()
-        right += int((named == ids).sum())
-        total += int((ids >= 0).sum())
+        if task.recipe.semantic == "teacher":
+            ids = sounds.codes(clip, 0, frames)
+            right += int((codes[0, :, 0].cpu().numpy() == ids).sum())
+            total += int((ids >= 0).sum())
         used.append(codes[0].cpu())
     if not mel:
         return {}
     codes = torch.cat(used)
     levels = task.config.acoustic_levels - 1
     share = torch.bincount(codes[:, 0]).float() / len(codes)
+    named = {"dev_teacher_right": round(right / total, 4)} if total else {}
     return {
         "dev_mel": round(float(np.mean(mel)), 4),
-        "dev_teacher_right": round(right / max(1, total), 4),
+        **named,
         "dev_end_levels": round(float(((codes[:, 1:] == 0) | (codes[:, 1:] == levels)).float().mean()), 4),
         "dev_perplexity": round(float(torch.exp(-(share * (share + 1e-12).log()).sum())), 1),
     }
@@ -241,11 +242,27 @@ def export(run: CodecRun, sounds: Sounds, say: Callable[[str], None]) -> None:
     """`model/` in the run's folder, of the last stage that has run."""
     stages = [stage for stage in RECIPES if (run.out / stage / CHECKPOINT).exists()]
     last = stages[-1] if stages else "reconstruct"
-    config, model = fresh_model(run, sounds, run.recipe or RECIPES[last])
-    model = model or CodecModel(config)
-    model.load_state_dict(averaged(run.out / last))
+    _, model = fresh_model(run, sounds, RECIPES[last])
+    if model is None:
+        entries = averaged(run.out / last)["quantizer.semantic_codebook.embedding_sum"]
+        model = CodecModel(small_codec(len(entries)))  # whatever way of coding the stage was asked for
+    fill(model, run.out / last)
     save_model(model, run.out / "model", dtype=torch.float16)
     say(f"wrote {run.out / 'model'}")
+
+
+def fill(model: CodecModel, folder: Path) -> None:
+    """Give a model the averaged weights of a stage.
+
+    Raises:
+        CheckpointError: the stage has not run, or trained another shape.
+    """
+    try:
+        model.load_state_dict(averaged(folder))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{folder}: trained another shape; give the --semantic and --freeze-decoder of that training"
+        ) from error
 
 
 def averaged(folder: Path) -> dict[str, Tensor]:

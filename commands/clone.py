@@ -43,7 +43,7 @@ def clone(source: Path, output: Path, model: str, consent: str, way: str, steps:
     check_output(output)
     record = output.with_name(f"{output.name}.json")
     check_output(record)
-    if output.exists() and output.samefile(source):
+    if output.exists() and source.exists() and output.samefile(source):
         raise ConfigError(f"{output} is the recording itself; name another file")
     wave = read_audio(source, rate=SAMPLE_RATE).samples
     if not SHORTEST <= len(wave) / SAMPLE_RATE <= LONGEST:
@@ -57,7 +57,7 @@ def clone(source: Path, output: Path, model: str, consent: str, way: str, steps:
         codes = codec.encode(wave)
     else:
         codes, story = _optimise(codec, wave, steps, seed)
-    codes.save(output)
+    # The record first: rather a record without a voice than a voice that nobody answers for.
     write_json(
         record,
         {
@@ -76,6 +76,7 @@ def clone(source: Path, output: Path, model: str, consent: str, way: str, steps:
             },
         },
     )
+    codes.save(output)
     typer.echo(f"wrote {output} ({len(codes)} frames) and {record}")
 
 

@@ -210,7 +210,7 @@ def convolve_transposed(x: Tensor, weight: Tensor, bias: Tensor | None, stride: 
 def transposed_as_matrix(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """The same as one matrix product, whose pieces are overlapped and added.
 
-    256 x 256 x 4 weights and a few inputs cost 1.2 ms as the CPU's convolution and 0.2 ms as a product.
+    The CPU's own is slow for a few inputs; `rillvox bench codec` has it in every step.
     """
     parts = x.transpose(1, 2).contiguous() @ weight.flatten(1)
     return overlapped(parts, weight.shape[-1], bias, stride)

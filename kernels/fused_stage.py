@@ -71,7 +71,20 @@ class FusedStage(nn.Module):
         ]
         self.scales = as_array(torch.stack(scales))
         self.slopes = as_array(alibi_slopes(config.n_heads))
-        self.initial_state = stack.initial_state
+
+    def initial_state(
+        self,
+        slots: int,
+        *,
+        max_chunk: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> StateTree:
+        """What the stack's own `initial_state` gives; the stack itself, with its float weights, is gone."""
+        config = self.stack_config
+        with torch.device("meta"):
+            empty = Transformer(config)
+        return empty.initial_state(slots, max_chunk=max_chunk, dtype=dtype, device=device)
 
     def step(self, x: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """See `Transformer.step`."""

@@ -41,8 +41,8 @@ def pack_int8(model: nn.Module) -> None:
 def pack_weights(model: nn.Module) -> None:
     """Give stages, linear layers and convolutions inside `model` int8 weights with float inputs, in place.
 
-    A third of what `pack_int8` saves, and nothing that a waveform hears. Only steps run afterwards; `forward`
-    of a stage is gone.
+    `pack_int8` rounds what flows, too; a waveform would hear that. Only steps run afterwards; `forward` of a
+    stage is gone.
     """
     for module in list(model.modules()):
         for name, child in list(module.named_children()):

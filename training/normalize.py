@@ -82,7 +82,8 @@ def _spell(number: int, form: Literal["cardinal", "ordinal", "year"]) -> str:
         from num2words import num2words
     except ImportError:
         raise ConfigError(
-            f"cannot spell out the number {number}: num2words is not installed; pip install 'rillvox[eval]'"
+            f"cannot spell out the number {number}: num2words, which comes with rillvox, is missing; "
+            "pip install num2words"
         ) from None
     return num2words(number, to=form)
 

@@ -35,6 +35,7 @@ _CLAUSE = ",;:—\u2013"
 # The first word of a heading, an item, a row of a table.
 _ITEM = re.compile(r"[-*+•]|#{1,6}|\d{1,3}[.)]|>+|\|.*|```.*|~~~.*")
 _MAY_BE_ITEM = re.compile(r"[-*+•]|#{1,6}|\d{1,3}[.)]?|>+|\|.*|`.*|~.*")
+_FIRST_WORD = re.compile(r"\s*(\S+)")
 _SCALES = "hundred thousand million billion trillion"
 _HALVES = "am pm a.m p.m AM PM A.M P.M"
 _AMOUNT = re.compile(r"[$£€¥]?[\d.,]*\d")
@@ -148,7 +149,7 @@ class Chunker:
         start = text.rfind("\n", 0, at) + 1
         if start == 0 and not self._fresh:
             return self._item
-        first = re.compile(r"\s*(\S+)").match(text, start, at)
+        first = _FIRST_WORD.match(text, start, at)
         return bool(first and _ITEM.fullmatch(first[1]))
 
 

@@ -20,13 +20,10 @@ from .flow import FlowHead
 class FrameEmbedding(nn.Module):
     """Codes with their special ids [..., 37] to the sum of their rows [..., dim]."""
 
-    offsets: Tensor
-
     def __init__(self, config: TTSConfig) -> None:
         super().__init__()
         self.embeddings = nn.Embedding(config.table_rows, config.backbone.dim)
-        starts = [sum(config.alphabets[:index]) for index in range(len(config.alphabets))]
-        self.starts = tuple(starts)
+        self.starts = tuple(sum(config.alphabets[:index]) for index in range(len(config.alphabets)))
 
     def forward(self, codes: Tensor) -> Tensor:
         """int64 [..., codes] -> [..., dim]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,17 @@ def test_there_and_back(wav: Path, tmp_path: Path) -> None:
         assert np.abs(found - expected).max() < 1e-4
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"in.wav", "a.rvc", "out.wav", "out.flac"}
+
+
+def test_a_frame_is_timed_with_both_kinds_of_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("bench", "codec", "--model", GOLDEN, "--seconds", 0.1, "--json", tmp_path / "b.json") == 0
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert [row["weights"] for row in rows] == ["float32", "int8"]
+    assert all(row["times real time"] > 0 and row["frames"] == 12 for row in rows)
+    assert "| int8 |" in capsys.readouterr().out
+    assert run("bench", "codec", "--seconds", 0) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "other codec"])

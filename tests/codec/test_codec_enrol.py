@@ -122,6 +122,17 @@ def test_a_voice_keeps_who_allowed_it(voice: Path, tmp_path: Path) -> None:
     assert np.array_equal(Codes.load(out).values, golden().encode(voice).values)
 
 
+def test_a_recording_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "v.rvc"
+    out.write_bytes(b"precious")
+    asked = ("-o", out, "--consent", "yes", "--model", GOLDEN)
+    assert run("clone", tmp_path / "none.wav", *asked) == 2
+    assert "none.wav" in capsys.readouterr().err
+    assert run("clone", out, *asked) == 2
+    assert "is the recording itself" in capsys.readouterr().err
+    assert out.read_bytes() == b"precious"
+
+
 def test_without_an_encoder_it_optimises(
     voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

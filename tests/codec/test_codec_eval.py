@@ -199,6 +199,14 @@ def test_phones_are_found_by_the_frame_and_shuffled_ones_are_not() -> None:
     assert not any("speaker" in name for name in found)
 
 
+def test_one_clip_alone_is_no_question() -> None:
+    rng = np.random.default_rng(0)
+    clip = [rng.standard_normal((40, 4)).astype(np.float32)]
+    assert leaks(clip, clip, ["s"], [rng.integers(0, 3, 40)]) == {}
+    two = clip * 2
+    assert leaks(two, two, ["s", "t"], [np.ones(40, np.int64)] * 2) == {}
+
+
 def test_a_probe_never_judges_a_clip_that_it_was_fitted_to() -> None:
     # Each clip has a mark of its own; only a probe that has seen the clip could use it.
     rng = np.random.default_rng(0)

@@ -18,7 +18,7 @@ pytest.importorskip("lightning_fabric")
 from codec_batches import CODES, DIM, batch, tiny
 
 from rillvox.codec import train as training
-from rillvox.codec.checkpoint import save_model
+from rillvox.codec.checkpoint import load_model, save_model
 from rillvox.codec.losses import mel_distance, mel_filters, stft_distance, wave_distance
 from rillvox.codec.model import CodecModel
 from rillvox.codec.prepare import LEAD, cluster, kmeans, nearest
@@ -119,14 +119,21 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(folder: Path, tmp_
         torch.testing.assert_close(other[name], value)
 
 
+def write_mute(folder: Path, codes: int = 5) -> Path:
+    """A codec without an encoder, as the released one."""
+    torch.manual_seed(3)
+    mute = CodecModel(tiny(codes), with_encoder=False).eval()
+    mute.quantizer.semantic_codebook.embedding_sum.normal_()
+    save_model(mute, folder / "released")
+    return folder / "released"
+
+
 @pytest.mark.slow
 def test_an_encoder_is_fitted_to_a_decoder_that_stays(folder: Path, tmp_path: Path) -> None:
     quiet = lambda _: None  # noqa: E731
-    torch.manual_seed(3)
-    mute = CodecModel(tiny(), with_encoder=False).eval()
-    mute.quantizer.semantic_codebook.embedding_sum.normal_()
-    save_model(mute, tmp_path / "released")
-    run = CodecRun(folder, tmp_path / "run", steps=60, rows=4, frames=6, decoder=tmp_path / "released")
+    released = write_mute(tmp_path, CODES)
+    mute = load_model(released)
+    run = CodecRun(folder, tmp_path / "run", steps=60, rows=4, frames=6, decoder=released)
     main_train_codec("encoder", run, quiet)
     log = figures(run.out / "encoder")
     assert log[-1]["mel"] < 0.9 * log[0]["mel"]
@@ -151,7 +158,14 @@ def test_other_ways_to_a_semantic_code_train_and_load(semantic: str, folder: Pat
     log = figures(run.out / "published")
     assert log[-1]["mel"] < log[0]["mel"]
     assert "asr" in log[-1]
-    main_train_codec("export", run, quiet)
+    with pytest.raises(CheckpointError, match="trained another shape"):
+        main_train_codec(
+            "encoder",
+            replace(run, init=run.out / "published", recipe=None, steps=1, decoder=write_mute(tmp_path)),
+            quiet,
+        )
+    # What a command says at export is not how it was trained: the file knows.
+    main_train_codec("export", replace(run, recipe=recipe_of("export")), quiet)
     codec = Codec.load(run.out / "model")
     wave = Sounds(folder).samples(Sounds(folder).clips[0], 0, 19200)
     used = len(np.unique(codec.encode(wave).values[:, 0]))
@@ -262,6 +276,17 @@ def test_a_batch_without_a_teacher_is_finite() -> None:
     drawn.ids[:] = -1
     loss, _ = task(drawn)
     assert bool(torch.isfinite(loss))
+
+
+def test_a_batch_without_anything_to_judge_tells_no_figure_of_it() -> None:
+    torch.manual_seed(0)
+    task = CodecTask(tiny(), torch.randn(CODES, DIM), Recipe(critics=(64,)))
+    for known, told in ((7500.0, False), (24000.0, True)):
+        drawn = batch()
+        drawn.known[:] = known
+        loss, figures_ = task(drawn)
+        assert bool(torch.isfinite(loss))
+        assert bool(torch.isfinite(figures_["hinge"])) == told
 
 
 def test_critics_and_codec_learn_against_each_other_and_not_from_each_other() -> None:

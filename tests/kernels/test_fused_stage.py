@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -81,6 +83,21 @@ def test_a_slot_is_the_same_bits_alone_and_however_it_is_cut() -> None:
         one = whole[slot : slot + 1]
         alone = torch.cat([fused.step(part, state, everyone[:1]) for part in one.split(cut, 1)], 1)
         assert torch.equal(alone, together[slot : slot + 1])
+
+
+@torch.no_grad()
+def test_its_state_is_the_stacks_and_the_stack_is_let_go() -> None:
+    made, fused = pair()
+    for (a, one), (b, other) in zip(
+        flatten(made.initial_state(2, max_chunk=3)), flatten(fused.initial_state(2, max_chunk=3)), strict=True
+    ):
+        assert a == b
+        assert torch.equal(one, other)
+        assert one.dtype == other.dtype
+    gone = weakref.ref(made)
+    del made
+    gc.collect()
+    assert gone() is None
 
 
 @torch.no_grad()
