@@ -173,6 +173,7 @@ def train_codec(
     words: Annotated[
         bool, typer.Option("--words", help="The codes learn from a Whisper's states, from `train words`.")
     ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that draw batches ahead; a GPU needs some.")] = 0,
 ) -> None:
     """Train a codec, one stage at a time."""
     from .codec.train import CodecRun, main_train_codec, recipe_of
@@ -203,6 +204,7 @@ def train_codec(
         noise=noise,
         recipe=recipe,
         words=words,
+        workers=workers,
     )
     main_train_codec(stage, run, typer.echo)
 

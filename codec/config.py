@@ -42,9 +42,10 @@ class CodecConfig:
     decoder_strides: tuple[int, ...] = (1, 2, 2, 2)
     conv_weight_norm: bool = True  # how files store convolutions; in memory they are plain
     # What a small codec may do otherwise: hear the spectrum of four patches instead of the samples of
-    # one, and write a spectrum that overlaps, which takes `output_delay` samples more.
+    # one, and write a spectrum that overlaps, which takes `output_delay` samples more: "istft" out of
+    # nothing, "source" by filtering pulses and noise.
     encoder_input: Literal["patch", "logspec"] = "patch"
-    head: Literal["patch", "istft"] = "patch"
+    head: Literal["patch", "istft", "source"] = "patch"
     output_delay: int = 0
     # What `Codec.load` makes of the weights on a CPU: int8 weights with float32 signals, or neither.
     cpu_weights: Literal["float32", "int8"] = "float32"
@@ -76,7 +77,7 @@ class CodecConfig:
             )
         if self.acoustic_levels < 2:
             raise ConfigError(f"codec.acoustic_levels must be at least 2, got {self.acoustic_levels}")
-        if self.output_delay and self.head != "istft":
+        if self.output_delay and self.head == "patch":
             raise ConfigError("codec.output_delay: patches do not overlap, so there is nothing to wait for")
         if not 0 <= self.output_delay <= 3 * self.patch:
             raise ConfigError(f"codec.output_delay must be 0 to {3 * self.patch}, got {self.output_delay}")
@@ -155,8 +156,8 @@ def small_codec(semantic_codes: int = 512) -> CodecConfig:
         semantic_codes=semantic_codes,
         conv_weight_norm=False,
         encoder_input="logspec",
-        head="istft",
-        output_delay=480,
+        head="source",
+        output_delay=720,
         cpu_weights="int8",
         name="codec-24k",
     )

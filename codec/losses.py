@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .config import SAMPLE_RATE
@@ -20,6 +21,8 @@ WINDOWS = (2048, 1024, 512, 256, 128)
 BANDS = (160, 120, 80, 40, 20)
 FLOOR = 1e-4
 TINY = 1e-9  # of power
+POWER_BANDS, POWER_FLOOR = 160, 1e-4
+_rfft = cast("Callable[[Tensor], Tensor]", torch.fft.rfft)  # pyright: ignore[reportUnknownMemberType]
 _stft = cast("Callable[..., Tensor]", torch.stft)  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -92,14 +95,20 @@ def band_centres(bands: int, device: torch.device) -> Tensor:
     )
 
 
-def spectral_distances(found: Tensor, wanted: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """`mel_distance` and `stft_distance` of the same two waves at the cost of one."""
+def spectral_distances(
+    found: Tensor, wanted: Tensor, known: Tensor, finest: int = WINDOWS[-1]
+) -> tuple[Tensor, Tensor]:
+    """`mel_distance` and `stft_distance` of the same two waves at the cost of one.
+
+    `finest` samples has the shortest window.
+    """
     mel, stft = found.new_zeros(()), found.new_zeros(())
-    for size, bands in zip(WINDOWS, BANDS, strict=True):
+    used = [(size, bands) for size, bands in zip(WINDOWS, BANDS, strict=True) if size >= finest]
+    for size, bands in used:
         a, b = spectrum(found, size), spectrum(wanted, size)
         mel = mel + _mel_part(a, b, size, bands, known)
         stft = stft + _stft_part(a, b, known)
-    return mel / len(WINDOWS), stft / len(WINDOWS)
+    return mel / len(used), stft / len(used)
 
 
 def mel_distance(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
@@ -110,6 +119,22 @@ def mel_distance(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
 def stft_distance(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
     """Sum of absolute differences of magnitudes, relative to those of the original, over the same windows."""
     return spectral_distances(found, wanted, known)[1]
+
+
+def power_distance(power: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute difference of log10 magnitudes of mel bands: of expected power, and of what is there.
+
+    Args:
+        power: [batch, windows, bins] of Hann windows of four patches, which end with patch 0, 1, 2 ...
+    """
+    size = 2 * (power.shape[-1] - 1)
+    hop = size // 4
+    windows = F.pad(wanted, (size - hop, 0)).unfold(-1, size, hop) * hann(size, wanted.device)
+    real = torch.view_as_real(_rfft(windows)).square().sum(-1)
+    filters = mel_filters(size, POWER_BANDS, power.device).T
+    difference = torch.log10(power @ filters + POWER_FLOOR) - torch.log10(real @ filters + POWER_FLOOR)
+    counts = (band_centres(POWER_BANDS, power.device)[None] < known[:, None]).to(power.dtype)[:, None]
+    return 0.5 * (difference.abs() * counts).sum() / (counts.sum() * power.shape[1]).clamp(min=1)
 
 
 def _mel_part(a: Tensor, b: Tensor, size: int, bands: int, known: Tensor) -> Tensor:
@@ -127,7 +152,5 @@ def _stft_part(a: Tensor, b: Tensor, known: Tensor) -> Tensor:
 
 def wave_distance(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
     """Mean absolute difference of the samples of what is known up to the top; 0 where nothing is."""
-    full = known >= SAMPLE_RATE / 2
-    if not bool(full.any()):
-        return found.new_zeros(())
-    return (found[full] - wanted[full]).abs().mean()
+    full = (known >= SAMPLE_RATE / 2).to(found.dtype)
+    return ((found - wanted).abs().mean(1) * full).sum() / full.sum().clamp(min=1)

@@ -22,6 +22,7 @@ from ..kernels.state import StateTree, leaf, subtree
 from ..kernels.transformer import Transformer
 from .config import CodecConfig
 from .quantizer import Quantizer
+from .source import SourceFilter
 from .spectrum import InverseSpectrum, LogSpectrum
 
 
@@ -65,9 +66,14 @@ class Stages(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[batch, time, channels] -> [batch, time', channels']."""
         for block in self.blocks:
-            # Contiguous: a linear layer on a transposed input takes a slower route.
-            x = block(x) if isinstance(block, Transformer) else _along(block(_along(x)))
+            x = self.through(block, x)
         return x
+
+    @staticmethod
+    def through(block: nn.Module, x: Tensor) -> Tensor:
+        """One of the blocks: [batch, time, channels] -> [batch, time', channels']."""
+        # Contiguous: a linear layer on a transposed input takes a slower route.
+        return block(x) if isinstance(block, Transformer) else _along(block(_along(x)))
 
     def step(self, x: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """The next positions; a ragged last chunk is completed where a stride asks for it."""
@@ -128,7 +134,11 @@ class CodecEncoder(nn.Module):
         It is filled with zeros up to a patch, from there on every stride repeats its last position, as the
         reference does: a whole frame that ends in zeros gives other codes.
         """
-        return self.stages(self.input(self._patches(wave)).transpose(1, 2))
+        return self.stages(self.hear(wave))
+
+    def hear(self, wave: Tensor) -> Tensor:
+        """[batch, samples] -> [batch, patches, dim], what the stages are given."""
+        return self.input(self._patches(wave)).transpose(1, 2)
 
     def step(self, wave: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """[slots, n frames of samples] -> [slots, n, latent_dim]; see `finish` for the rest of a stream."""
@@ -183,7 +193,8 @@ class CodecDecoder(nn.Module):
             blocks.append(Transformer(config.stage(layers, stride)))
             rates.append(config.positions // stride)
         self.stages = Stages(blocks, rates)
-        self.output = InverseSpectrum(config) if config.head == "istft" else PatchOutput(config)
+        heads = {"istft": InverseSpectrum, "source": SourceFilter, "patch": PatchOutput}
+        self.output: InverseSpectrum | SourceFilter | PatchOutput = heads[config.head](config)
 
     def initial_state(
         self,
@@ -201,10 +212,31 @@ class CodecDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """[batch, frames, latent_dim] -> [batch, frames x 1920]."""
-        patches = self.output(self.stages(latents).transpose(1, 2))
+        return self.speak(latents)[0]
+
+    def speak(
+        self, latents: Tensor, begin: Tensor | None = None, hertz: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """The waveform, and what a head with a source says of itself.
+
+        Args:
+            begin: int64 [batch], where in its noise such a head begins with each; None: at the beginning.
+            hertz: [batch, positions], what it takes for the pitch where that is not 0.
+
+        Returns:
+            [batch, samples], and logarithms of Hz [batch, positions] with the power to be expected [batch,
+            positions, bins]; None of another head.
+        """
+        x = self.stages(latents).transpose(1, 2)
+        said = None
+        if isinstance(self.output, SourceFilter):
+            patches, power = self.output.voice(x, begin, hertz)
+            said = self.output.log_pitch(x), power
+        else:
+            patches = self.output(x)
         wave = patches.transpose(1, 2).flatten(1)
         delay = self.config.output_delay
-        return wave[:, delay : delay + latents.shape[1] * self.config.frame]
+        return wave[:, delay : delay + latents.shape[1] * self.config.frame], said
 
     def step(self, latents: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """[slots, n, latent_dim] -> [slots, n frames of samples], `output_delay` samples late."""
@@ -215,7 +247,7 @@ class CodecDecoder(nn.Module):
     def tail(self, state: StateTree) -> Tensor:
         """[slots, output_delay]: what a finished stream still owes."""
         own = subtree(state, "output")
-        if isinstance(self.output, InverseSpectrum):
+        if isinstance(self.output, InverseSpectrum | SourceFilter):
             return self.output.tail(own)[:, : self.config.output_delay]
         past = leaf(own, "past")
         return past.new_zeros(past.shape[0], 0)

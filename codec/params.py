@@ -65,7 +65,10 @@ def config_from_params(document: Mapping[str, object], name: str) -> CodecConfig
             encoder_input=cast(
                 'Literal["patch", "logspec"]', section.choice("encoder_input", ("patch", "logspec"), "patch")
             ),
-            head=cast('Literal["patch", "istft"]', section.choice("head", ("patch", "istft"), "patch")),
+            head=cast(
+                'Literal["patch", "istft", "source"]',
+                section.choice("head", ("patch", "istft", "source"), "patch"),
+            ),
             output_delay=section.integer("output_delay", 0, minimum=0),
             cpu_weights=cast(
                 'Literal["float32", "int8"]', section.choice("cpu_weights", ("float32", "int8"), "float32")

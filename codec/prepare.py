@@ -21,7 +21,7 @@ from ..audio import Audio
 from ..errors import AudioError, ConfigError
 from ..training.augment import set_level
 from ..training.manifests import Manifest
-from ..training.sounds import RATE, STEP, Sound, Sounds, write_sounds
+from ..training.sounds import LEVEL_DBFS, RATE, STEP, Sound, Sounds, write_sounds
 from ..training.teacher import WhisperTeacher
 
 _eigh = cast(
@@ -29,7 +29,6 @@ _eigh = cast(
     torch.linalg.eigh,  # pyright: ignore[reportUnknownMemberType]
 )
 
-LEVEL_DBFS = -24.0
 LONGEST = 28 * 16000  # samples that the teacher hears at once
 PLACES = LONGEST // 320  # of the teacher's frames in a piece
 PER_FRAME = 4  # frames of the teacher in one of the codec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from ..training.sounds import RATE, STEP, Sound, Sounds
 from ..training.sounds_text import Texts
 from ..training.sounds_words import Words
 from .config import CodecConfig
-from .tasks import WaveBatch
+from .source import NOISE_PATCHES
+from .tasks import WIDE, WaveBatch
 
 TOP = 0.94  # of half the native rate: resamplers and coders leave nothing above
 GAIN_DB = (-8.0, 4.0)
@@ -68,6 +70,8 @@ class WaveRows:
         wanted = np.zeros_like(heard)
         ids = np.full((rows, self.frames), -1, np.int64)
         known = np.zeros(rows, np.float32)
+        places = self.frames * self.config.positions
+        pitch = np.zeros((rows, places), np.float32)
         texts = self.texts
         vectors = None if texts is None else np.zeros((rows, self.frames, texts.width), np.float32)
         words = np.full((rows, self.frames), -1, np.int64)
@@ -87,6 +91,7 @@ class WaveRows:
                     said[row] = self.words.crop(clip, begin, self.frames)
             else:
                 wave, _ = change_speed(wave, np.zeros(0), speed)
+            pitch[row] = self.sounds.hertz(clip, begin, places, speed)
             wave = wave[: self.length]
             known[row] = TOP * clip.native / 2 * speed
             if clip.native >= RATE and speed >= 1.0:  # played slower, the top is empty
@@ -99,19 +104,26 @@ class WaveRows:
                 heard[row] = low_pass(heard[row], float(rng.uniform(3500, 9000)))
         peak = np.maximum(1.0, np.abs(wanted).max(1, keepdims=True))
         acoustic = self.config.acoustic_dim
-        return WaveBatch(
+        batch = WaveBatch(
             torch.as_tensor(heard / peak),
             torch.as_tensor(wanted / peak),
             torch.as_tensor(ids),
             torch.as_tensor(known),
             torch.as_tensor(rng.random((rows, 2), np.float32)),
             torch.as_tensor(rng.uniform(-1, 1, (rows, self.frames, acoustic)).astype(np.float32)),
-            torch.tensor(float(np.clip((done - 0.02) / 0.1, 0.0, 1.0))),
-            torch.tensor(1.0),
-            None if vectors is None else torch.as_tensor(vectors),
-            None if vectors is None else torch.as_tensor(words),
-            *(self._pack(rows, said, self.words.width) if self.words is not None else ()),
+            deceit=float(np.clip((done - 0.02) / 0.1, 0.0, 1.0)),
+            fade=1.0,
+            wide=int((known >= WIDE).sum()),
+            pitch=torch.as_tensor(pitch),
+            begin=torch.as_tensor(rng.integers(0, NOISE_PATCHES, rows)),
         )
+        if vectors is not None:
+            batch.vectors, batch.words = torch.as_tensor(vectors), torch.as_tensor(words)
+        if self.words is not None:
+            batch.hidden, batch.alignment = self._pack(rows, said, self.words.width)
+        order = torch.as_tensor(np.argsort(-known, kind="stable"))
+        tensors = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+        return replace(batch, **{name: value[order] for name, value in tensors.items()})
 
     def _pack(
         self, rows: int, said: Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]], width: int

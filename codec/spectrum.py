@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from ..kernels.state import StateTree, active_rows, leaf, put, spread, take
 from .config import CodecConfig
 
-_rfft = cast("Callable[[Tensor], Tensor]", torch.fft.rfft)  # pyright: ignore[reportUnknownMemberType]
-_irfft = cast("Callable[[Tensor, int], Tensor]", torch.fft.irfft)  # pyright: ignore[reportUnknownMemberType]
+rfft = cast("Callable[[Tensor], Tensor]", torch.fft.rfft)  # pyright: ignore[reportUnknownMemberType]
+irfft = cast("Callable[[Tensor, int], Tensor]", torch.fft.irfft)  # pyright: ignore[reportUnknownMemberType]
 
 OVERLAP = 4  # patches in a window
 QUIETEST = 1e-4  # magnitudes below this are taken for it
 LOUDEST = 6.0  # of log-magnitudes
 
 
-class _Hann:
+class Hann:
     """A Hann window that is made anew on whatever device it is wanted: a formula is no weight."""
 
     def __init__(self, size: int) -> None:
@@ -45,7 +45,7 @@ class LogSpectrum(nn.Module):
         super().__init__()
         self.patch, self.size = config.patch, OVERLAP * config.patch
         self.projection = nn.Linear(self.size // 2 + 1, config.dim)
-        self.window = _Hann(self.size)
+        self.window = Hann(self.size)
 
     def initial_state(
         self, slots: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
@@ -68,7 +68,7 @@ class LogSpectrum(nn.Module):
     def _hear(self, padded: Tensor) -> Tensor:
         """[batch, patch, time + 3] -> [batch, dim, time]."""
         wave = padded.transpose(1, 2).flatten(1)
-        spectrum = _rfft(wave.unfold(-1, self.size, self.patch) * self.window.on(wave.device))
+        spectrum = rfft(wave.unfold(-1, self.size, self.patch) * self.window.on(wave.device))
         power = torch.view_as_real(spectrum).square().sum(-1)
         log = 0.5 * torch.log(power + QUIETEST**2)
         return self.projection(log).transpose(1, 2)
@@ -82,7 +82,7 @@ class InverseSpectrum(nn.Module):
         self.patch, self.size = config.patch, OVERLAP * config.patch
         self.delay = config.output_delay
         self.projection = nn.Linear(config.dim, self.size + 2)
-        self.window = _Hann(self.size)
+        self.window = Hann(self.size)
 
     def initial_state(
         self, slots: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
@@ -94,14 +94,14 @@ class InverseSpectrum(nn.Module):
         """A whole signal, and behind it the patches of which `output_delay` samples are still due."""
         parts = self._speak(x)
         more = -(-self.delay // self.patch)
-        return self._add(parts, x.shape[-1] + more)
+        return overlap_add(parts, x.shape[-1] + more)
 
     def step(self, x: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """The next positions of every active slot."""
         rows = active_rows(active)
         begun = take(leaf(state, "begun"), rows).to(x.dtype)
         time = x.shape[-1]
-        total = self._add(self._speak(take(x, rows)), time + OVERLAP - 1)
+        total = overlap_add(self._speak(take(x, rows)), time + OVERLAP - 1)
         total = torch.cat([total[..., : OVERLAP - 1] + begun, total[..., OVERLAP - 1 :]], -1)
         put(leaf(state, "begun"), rows, total[..., time:])
         return spread(total[..., :time], rows, len(active))
@@ -117,13 +117,14 @@ class InverseSpectrum(nn.Module):
         magnitude = log.clamp(max=LOUDEST).exp()
         spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
         # Hann windows a quarter apart add up to 2.
-        pieces = _irfft(spectrum, self.size) * (self.window.on(x.device) / 2)
+        pieces = irfft(spectrum, self.size) * (self.window.on(x.device) / 2)
         return pieces.reshape(*pieces.shape[:2], OVERLAP, self.patch)
 
-    def _add(self, parts: Tensor, patches: int) -> Tensor:
-        """Overlap and add: [batch, time, 4, patch] -> [batch, patch, patches], patches <= time + 3."""
-        time = parts.shape[1]
-        total = parts.new_zeros(parts.shape[0], time + OVERLAP - 1, self.patch)
-        for offset in range(OVERLAP):
-            total[:, offset : offset + time] += parts[:, :, offset]
-        return total[:, :patches].transpose(1, 2)
+
+def overlap_add(parts: Tensor, patches: int) -> Tensor:
+    """Windows [batch, time, 4, patch] -> [batch, patch, patches], patches <= time + 3."""
+    time = parts.shape[1]
+    total = parts.new_zeros(parts.shape[0], time + OVERLAP - 1, parts.shape[-1])
+    for offset in range(OVERLAP):
+        total[:, offset : offset + time] += parts[:, :, offset]
+    return total[:, :patches].transpose(1, 2)

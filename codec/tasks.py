@@ -19,9 +19,10 @@ from ..errors import ConfigError
 from .balance import Balancer
 from .config import CodecConfig
 from .discriminator import PUBLISHED_SIZES, SLIM_SIZES, Discriminators, deceive, feature_distance, hinge
-from .losses import spectral_distances, wave_distance
+from .losses import power_distance, spectral_distances, wave_distance
 from .model import CodecModel
 from .semantics import FixedCodes, LearnedCodes, Named, TeacherCodes, grid
+from .source import LOWEST
 from .textual import TextTeacher
 
 FLAT = 1.5  # before tanh: the last level but one begins there
@@ -36,7 +37,11 @@ class Recipe:
 
     mel: float = 15.0
     stft: float = 1.0
-    wave: float = 10.0
+    wave: float = 0.0  # of no account where the source keeps its own time
+    finest: int = 512  # samples in the shortest window of spectra: shorter ones tell one pulse from the next
+    pitch: float = 10.0  # of the source, in natural logarithms
+    power: float = 15.0  # of the power that the source's gains lead one to expect
+    forced: bool = True  # the source takes the pitch as it is, until the decoder knows it
     fade: float = 1.0  # factor on `stft` and `wave` with every step
     semantic: Semantic = "teacher"
     revive: bool = True  # of a learned codebook: k-means to begin with, and no entry stays unused
@@ -60,11 +65,12 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     "reconstruct": Recipe(),
     # The encoder stays as it is, so that codes made before stay valid.
-    "adversarial": Recipe(critics=SLIM_SIZES, freeze_encoder=True),
+    "adversarial": Recipe(critics=SLIM_SIZES, freeze_encoder=True, forced=False),
     "published": Recipe(
         mel=0.0,
         stft=1.0,
         wave=1.0,
+        finest=128,
         fade=0.9999,
         semantic="learned",
         features=1.0,
@@ -86,8 +92,11 @@ class WaveBatch:
     known: Tensor  # [batch] Hz up to which `wanted` has something to say
     draw: Tensor  # [batch, 2] uniform: how the item is quantised
     noise: Tensor  # [batch, frames, acoustic_dim] uniform in [-1, 1]
-    deceit: Tensor  # [] share of the adversarial terms
-    fade: Tensor  # [] factor on the terms that fade
+    deceit: float  # share of the adversarial terms
+    fade: float  # factor on the terms that fade
+    wide: int  # items known up to `WIDE`, which come first
+    pitch: Tensor  # [batch, frames x 8] Hz at the end of every position of `wanted`, 0 where no voice is
+    begin: Tensor  # int64 [batch], where the source's noise begins
     vectors: Tensor | None = None  # [batch, frames, width] of the word that is said, for a text teacher
     words: Tensor | None = None  # int64 [batch, frames], which word that is; -1 in silence
     hidden: Tensor | None = None  # [batch, most tokens, width], states of a Whisper that wrote the sound down
@@ -126,10 +135,6 @@ class CodecTask(nn.Module):
         self.model = model or CodecModel(config)
         encoder = self.model.encoder
         assert encoder is not None
-        with torch.no_grad():
-            last = encoder.stages.blocks[-1].get_parameter("weight")
-            if model is None:
-                last[config.semantic_dim :] *= 1 / 3  # far from where tanh is flat
         encoder.requires_grad_(not recipe.freeze_encoder)
         self.model.decoder.requires_grad_(not recipe.freeze_decoder)
         book = self.model.quantizer.semantic_codebook
@@ -164,23 +169,30 @@ class CodecTask(nn.Module):
         """The weighted sum of all terms, and each by itself."""
         recipe = self.recipe
         latents, figures, loss = self.encode(batch)
-        found = self.model.decoder(latents)
+        hertz = batch.pitch if recipe.forced else None
+        found, said = self.model.decoder.speak(latents, batch.begin, hertz)
+        if said is not None:
+            pitch, power = said
+            voiced = batch.pitch > 0
+            missed = (pitch - batch.pitch.clamp(min=LOWEST).log()).abs() * voiced
+            missed = missed.sum() / voiced.sum().clamp(min=1)
+            envelope = power_distance(power, batch.wanted, batch.known)
+            figures |= {"pitch": missed.detach(), "power": envelope.detach()}
+            loss = loss + recipe.pitch * missed + recipe.power * envelope
         delay = self.config.output_delay
         # What a flush gives is half a sound, and of no account.
         found, wanted = found[:, : found.shape[1] - delay], batch.wanted[:, : found.shape[1] - delay]
-        mel, stft = spectral_distances(found, wanted, batch.known)
+        mel, stft = spectral_distances(found, wanted, batch.known, recipe.finest)
         figures |= {"mel": mel.detach(), "stft": stft.detach()}
         terms = {"mel": mel, "stft": stft, "wave": wave_distance(found, wanted, batch.known)}
-        fade = float(batch.fade)
-        weights = {"mel": recipe.mel, "stft": recipe.stft * fade, "wave": recipe.wave * fade}
+        weights = {"mel": recipe.mel, "stft": recipe.stft * batch.fade, "wave": recipe.wave * batch.fade}
         if self.critics is not None:
             learned, terms["features"], terms["deceit"] = self.criticise(found, wanted, batch)
-            share = float(batch.deceit)
-            weights |= {"features": share * recipe.features, "deceit": share * recipe.deceit}
+            weights |= {"features": batch.deceit * recipe.features, "deceit": batch.deceit * recipe.deceit}
             loss = loss + learned
-            judged = bool((batch.known >= WIDE).any())  # else there is nothing to tell of
             for name, value in (("hinge", learned), ("features", terms["features"])):
-                figures[name] = value.detach() if judged else value.new_tensor(float("nan"))
+                # Without wide items there is nothing to tell of.
+                figures[name] = value.detach() if batch.wide else value.new_tensor(float("nan"))
         if self.balancer is not None and torch.is_grad_enabled():
             return loss + self.balancer(found, terms, weights), figures
         return loss + torch.stack([weights[name] * term for name, term in terms.items()]).sum(), figures
@@ -237,12 +249,11 @@ class CodecTask(nn.Module):
         Only of recordings that are known up to the top; without any, nothing is lost.
         """
         assert self.critics is not None
-        wide = batch.known >= WIDE
-        if int(wide.sum()) == 0:
+        if not batch.wide:
             # All weights must be touched: processes that share a batch wait for each other's gradients.
             none = found.sum() * 0.0 + sum(p.sum() * 0.0 for p in self.critics.parameters())
             return none, none, none
-        found, wanted = found[wide], wanted[wide]
+        found, wanted = found[: batch.wide], wanted[: batch.wide]
         real, made = self.critics(wanted), self.critics(found.detach())
         learned = hinge(real, made)
         fixed = {name: value.detach() for name, value in self.critics.named_parameters()}

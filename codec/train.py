@@ -36,11 +36,13 @@ from ..training.sounds_words import Words
 from .checkpoint import load_model, save_model
 from .config import CodecConfig, small_codec
 from .dumps import dump
+from .initial import settle
 from .losses import mel_distance
 from .model import CodecEncoder, CodecModel
 from .rows import TOP, WaveRows
 from .tasks import RECIPES, CodecTask, Recipe
 
+SETTLING_ROWS = 16
 STAGES = (*RECIPES, "export")
 
 
@@ -62,6 +64,7 @@ class CodecRun:
     noise: Path | None = None  # a folder of noises and rooms, for some of the items
     recipe: Recipe | None = None  # None: the stage's own
     words: bool = False  # the codes learn from what `rillvox train words` left
+    workers: int = 0  # processes that draw batches ahead
 
 
 def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = print) -> None:
@@ -179,10 +182,13 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
         groups.append({"params": critics, "lr": 3e-4, "betas": (0.8, 0.99), "weight_decay": 0.0})
     noises = None if run.noise is None else Noises(run.noise)
     rows = WaveRows(sounds, config, run.frames, noises, texts, words)
+    if model is None and run.init is None and stage != "adversarial":
+        some = rows.draw(SETTLING_ROWS, np.random.default_rng(run.seed), 0.0)
+        settle(task.model, some.heard, some.ids)
 
     def draw(rng: np.random.Generator, done: float) -> Any:
         batch = rows.draw(run.rows, rng, done if adversarial else 0.0)
-        return replace(batch, fade=torch.tensor(recipe.fade ** (done * run.steps)))
+        return replace(batch, fade=recipe.fade ** (done * run.steps))
 
     def evaluate(trained: nn.Module) -> Figures:
         assert isinstance(trained, CodecTask)
@@ -198,6 +204,7 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
         draw,
         evaluate,
         say,
+        run.workers,
     )
 
 

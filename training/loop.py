@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,45 +76,52 @@ def train(
     draw: Callable[[np.random.Generator, float], Any],
     evaluate: Callable[[nn.Module], Figures] | None = None,
     say: Callable[[str], None] = print,
+    workers: int = 0,
 ) -> dict[str, Tensor]:
     """Run or resume, and give the averaged weights of the task.
 
     Args:
         folder: log, checkpoint and nothing else; made if missing.
         groups: AdamW parameter groups with their peak `lr`.
-        draw: a batch from a generator and the share of the run that is done; every rank draws its own.
+        draw: a batch from a generator and the share of the run that is done; every rank and every step has a
+            generator of its own, so a batch is the same whoever draws it.
         evaluate: figures of the task with averaged weights, for the log.
+        workers: processes that draw ahead; 0: none, a batch is drawn when it is needed.
 
     Raises:
-        CheckpointError: the folder's checkpoint is of another task.
+        CheckpointError: the folder's checkpoint is of another task, or the weights are no numbers any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     peaks = [group["lr"] for group in groups]
     # One pass over the weights in place of ten: on a CPU that is felt in every step.
     optimizer = torch.optim.AdamW(list(groups), betas=(0.9, 0.98), fused=True)
     model, optimizer = fabric.setup(task, optimizer)
-    rng = np.random.default_rng([config.seed, fabric.global_rank])
     average = {name: value.detach().clone() for name, value in task.state_dict().items()}
-    step = _resume(folder / CHECKPOINT, task, optimizer, average, rng)
+    step = _resume(folder / CHECKPOINT, task, optimizer, average)
     started = saved = time.monotonic()
-    seen: list[dict[str, float]] = []
-    while step < config.steps:
+    seen: list[dict[str, Tensor]] = []
+    for batch in _batches(config, fabric.global_rank, draw, step, workers):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * config.rate(step)
         task.train()
-        loss, figures = model(fabric.to_device(draw(rng, step / config.steps)))
+        loss, figures = model(fabric.to_device(batch))
         optimizer.zero_grad()
         fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=config.clip)
+        # Nothing in a step asks the device for a number: it would wait for all that was queued before.
+        fabric.clip_gradients(model, optimizer, max_norm=config.clip, error_if_nonfinite=False)
         optimizer.step()
         step += 1
         _update(average, task, min(config.ema, step / (step + 10)))
-        seen.append({"loss": float(loss.detach()), **{k: float(v) for k, v in figures.items()}})
+        seen.append({"loss": loss.detach(), **figures})
         done = step == config.steps
         if step % config.log_every == 0 or done:
             row: dict[str, float] = {"step": step, "seconds": round(time.monotonic() - started, 1)}
-            # A batch without any of what a figure counts, such as speech, has none.
-            row |= {k: round(float(np.nanmean([s[k] for s in seen])), 4) for k in seen[0]}
+            row |= _means(seen)
+            if not math.isfinite(row["loss"]):
+                raise CheckpointError(
+                    f"{folder}: the loss is no number any more at step {step}; go on from the last "
+                    "checkpoint with a lower --rate"
+                )
             seen = []
             if evaluate is not None and (step % config.evaluate_every == 0 or done):
                 row |= _with_average(task, average, evaluate)
@@ -122,19 +129,71 @@ def train(
                 say(json.dumps(row))
                 with (folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps(row) + "\n")
-        if done or time.monotonic() - saved > config.save_seconds:
+        # Only after a look at the loss.
+        if done or (not seen and time.monotonic() - saved > config.save_seconds):
             saved = time.monotonic()
-            _save(fabric, folder / CHECKPOINT, task, optimizer, average, rng, step)
+            _save(fabric, folder / CHECKPOINT, task, optimizer, average, step)
     return average
+
+
+class _Steps(torch.utils.data.Dataset[Any]):
+    """The batch of each step, from a generator that belongs to the step."""
+
+    def __init__(
+        self, config: LoopConfig, rank: int, draw: Callable[[np.random.Generator, float], Any]
+    ) -> None:
+        self.config, self.rank, self.draw = config, rank, draw
+
+    def __getitem__(self, index: int) -> Any:
+        rng = np.random.default_rng([self.config.seed, self.rank, index])
+        return self.draw(rng, index / self.config.steps)
+
+
+def _batches(
+    config: LoopConfig,
+    rank: int,
+    draw: Callable[[np.random.Generator, float], Any],
+    first: int,
+    workers: int,
+) -> Iterable[Any]:
+    return torch.utils.data.DataLoader(
+        _Steps(config, rank, draw),
+        batch_size=None,
+        sampler=range(first, config.steps),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        prefetch_factor=4 if workers else None,
+        # What draws is a closure over a pool of gigabytes: only a fork takes it along.
+        multiprocessing_context="fork" if workers else None,
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _means(seen: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Of every figure; a batch without any of what a figure counts, such as speech, has none."""
+    found: dict[str, float] = {}
+    for name in seen[0]:
+        values = torch.stack([torch.as_tensor(each[name]).detach().float() for each in seen])
+        found[name] = round(float(values.nanmean()), 4)
+    if not all(math.isfinite(float(each["loss"])) for each in seen):
+        found["loss"] = math.nan
+    return found
 
 
 def _update(average: dict[str, Tensor], task: nn.Module, decay: float) -> None:
     with torch.no_grad():
+        kept: list[Tensor] = []
+        new: list[Tensor] = []
         for name, value in task.state_dict().items():
             if value.is_floating_point():
-                average[name].lerp_(value.to(average[name]), 1 - decay)
+                kept.append(average[name])
+                new.append(value)
             else:
                 average[name].copy_(value)
+        torch._foreach_lerp_(kept, new, 1 - decay)  # pyright: ignore
 
 
 def _with_average(
@@ -157,13 +216,8 @@ def _save(
     task: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Mapping[str, Tensor],
-    rng: np.random.Generator,
     step: int,
 ) -> None:
-    states: list[Any] = [rng.bit_generator.state]
-    if fabric.world_size > 1:
-        states = [None] * fabric.world_size
-        torch.distributed.all_gather_object(states, rng.bit_generator.state)
     if not fabric.is_global_zero:
         return
     draft = path.with_suffix(".tmp")
@@ -172,7 +226,6 @@ def _save(
             "task": task.state_dict(),
             "optimizer": optimizer.state_dict(),
             "average": dict(average),
-            "generators": json.dumps(states),
             "step": step,
         },
         draft,
@@ -185,7 +238,6 @@ def _resume(
     task: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
-    rng: np.random.Generator,
 ) -> int:
     if not path.exists():
         return 0
@@ -197,10 +249,6 @@ def _resume(
         raise CheckpointError(f"{path}: of another task or shape; use a fresh --out folder") from error
     for name, value in kept["average"].items():
         average[name].copy_(value)
-    states = json.loads(kept["generators"])
-    rank = int(torch.distributed.get_rank()) if torch.distributed.is_initialized() else 0
-    if rank < len(states):
-        rng.bit_generator.state = states[rank]
     return int(kept["step"])
 
 

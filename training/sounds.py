@@ -1,7 +1,8 @@
-"""Speech for a codec: clips at 24 kHz, and at every 20 ms the teacher's code of a frame that begins there.
+"""Speech for a codec: clips at 24 kHz, their pitch, and every 20 ms the teacher's code of a frame from there.
 
 A folder: `pcm.npy` (one long int16 array, memory-mapped), `clips.jsonl`, `ids.npy` (int16, 50 a second of
-each clip, -1 where no frame begins any more) and `codebook.safetensors` (`entries` [codes, dim]).
+each clip, -1 where no frame begins any more), `pitch.npy` (float16, Hz, 100 a second, 0 where no voice is)
+and `codebook.safetensors` (`entries` [codes, dim]).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .pool import HELD_OUT
 
 RATE = 24000
 STEP = 480  # samples between two codes of the teacher
+LEVEL_DBFS = -24.0  # of every clip
+PITCH_STEP = 240  # samples between two pitches
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Sounds:
         try:
             self.pcm: NDArray[np.int16] = np.load(folder / "pcm.npy", mmap_mode="r")
             self.ids: NDArray[np.int16] = np.load(folder / "ids.npy", mmap_mode="r")
+            self.pitch: NDArray[np.float16] = np.load(folder / "pitch.npy", mmap_mode="r")
             lines = (folder / "clips.jsonl").read_text().splitlines()
             self.codebook: Tensor = load_file(str(folder / "codebook.safetensors"))["entries"]
         except (OSError, ValueError, KeyError) as error:
@@ -72,6 +76,13 @@ class Sounds:
         at = first + 4 * np.arange(frames)
         return np.where(at < last, self.ids[np.minimum(at, len(self.ids) - 1)], -1).astype(np.int64)
 
+    def hertz(self, clip: Sound, begin: int, count: int, speed: float = 1.0) -> NDArray[np.float32]:
+        """Pitch at the ends of `count` positions of 10 ms from sample `begin`, at so many times the speed."""
+        at = np.rint(begin / PITCH_STEP + speed * np.arange(1, count + 1)).astype(np.int64)
+        known = at < clip.samples // PITCH_STEP
+        values = self.pitch[clip.offset // PITCH_STEP + np.where(known, at, 0)].astype(np.float32)
+        return np.where(known, values * speed, 0).astype(np.float32)
+
     def training(self) -> list[Sound]:
         """Clips that may be trained on."""
         return [clip for clip in self.clips if clip.corpus not in HELD_OUT]
@@ -80,14 +91,34 @@ class Sounds:
 def write_sounds(
     folder: Path, clips: Sequence[Sound], pcm: NDArray[np.int16], ids: NDArray[np.int16], entries: Tensor
 ) -> None:
-    """Write a folder; every file is moved there when it is whole."""
+    """Write a folder, pitches included; every file is moved there when it is whole.
+
+    Raises:
+        ConfigError: a clip that is no whole number of `STEP` samples.
+    """
     from safetensors.torch import save_file
 
+    from .pitch import pitch
+
+    found = np.zeros(len(pcm) // PITCH_STEP, np.float16)
+    for clip in clips:
+        if clip.offset % STEP or clip.samples % STEP:
+            raise ConfigError(f"{clip.id}: clips begin and end at multiples of {STEP} samples")
+        wave = pcm[clip.offset : clip.offset + clip.samples].astype(np.float32) / np.float32(32768)
+        begin, count = clip.offset // PITCH_STEP, clip.samples // PITCH_STEP
+        found[begin : begin + count] = pitch(wave)[:count]
+
     folder.mkdir(parents=True, exist_ok=True)
-    for name, array in (("pcm", pcm), ("ids", ids)):
+    for name, array in (("pcm", pcm), ("ids", ids), ("pitch", found)):
         with (folder / f"{name}.tmp").open("wb") as file:
             np.save(file, array)
     (folder / "clips.tmp").write_text("".join(json.dumps(asdict(clip)) + "\n" for clip in clips))
     save_file({"entries": entries.contiguous()}, folder / "codebook.tmp")
-    for name, kind in (("pcm", "npy"), ("ids", "npy"), ("codebook", "safetensors"), ("clips", "jsonl")):
+    for name, kind in (
+        ("pcm", "npy"),
+        ("ids", "npy"),
+        ("pitch", "npy"),
+        ("codebook", "safetensors"),
+        ("clips", "jsonl"),
+    ):
         (folder / f"{name}.tmp").replace(folder / f"{name}.{kind}")

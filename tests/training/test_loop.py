@@ -40,7 +40,7 @@ def bias(task: nn.Module) -> dict[str, float]:
 
 
 def run(
-    folder: Path, steps: int, stop: int | None = None, task: Line | None = None
+    folder: Path, steps: int, stop: int | None = None, task: Line | None = None, workers: int = 0
 ) -> tuple[Line, dict[str, Tensor]]:
     task = task or Line()
     calls = 0
@@ -55,7 +55,7 @@ def run(
     config = LoopConfig(steps, warmup=5, log_every=5, evaluate_every=10, save_seconds=0.0)
     groups = [{"params": list(task.parameters()), "lr": 0.1}]
     fabric = make_fabric(precision="32-true")
-    average = train(fabric, config, folder, task, groups, interrupted, bias, lambda _: None)
+    average = train(fabric, config, folder, task, groups, interrupted, bias, lambda _: None, workers)
     return task, average
 
 
@@ -78,16 +78,26 @@ def test_an_interrupted_run_ends_where_a_whole_one_does(tmp_path: Path) -> None:
     assert torch.equal(average["linear.bias"], whole_average["linear.bias"])
 
 
-def test_a_lost_generator_would_be_noticed(tmp_path: Path) -> None:
-    whole, _ = run(tmp_path / "whole", 20)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", 20, stop=7)
-    path = tmp_path / "cut" / "checkpoint.pt"
-    kept = torch.load(path, weights_only=True)
-    kept["generators"] = json.dumps([np.random.default_rng(99).bit_generator.state])
-    torch.save(kept, path)
-    task, _ = run(tmp_path / "cut", 20)
-    assert not torch.equal(task.linear.weight, whole.linear.weight)
+def test_whoever_draws_the_batches_they_are_the_same(tmp_path: Path) -> None:
+    alone, _ = run(tmp_path / "alone", 20)
+    helped, _ = run(tmp_path / "helped", 20, workers=2)
+    assert torch.equal(alone.linear.weight, helped.linear.weight)
+
+
+def test_weights_that_are_no_numbers_end_the_run_and_keep_the_last_checkpoint(tmp_path: Path) -> None:
+    class Breaks(Line):
+        calls = 0
+
+        def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            self.calls += 1
+            loss, figures = super().forward(x)
+            return (loss * float("nan") if self.calls > 12 else loss), figures
+
+    with pytest.raises(CheckpointError, match="--rate"):
+        run(tmp_path, 20, task=Breaks())
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 10
+    assert bool(torch.isfinite(kept["task"]["linear.weight"]).all())
 
 
 def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
