@@ -48,6 +48,9 @@ class WaveRows:
         self.sounds, self.config, self.frames, self.noises = sounds, config, frames, noises
         self.texts, self.words = texts, words
         self.length = frames * config.frame
+        self.judged: int | None = (
+            None  # of how many items discriminators are to judge; None: of all wide ones
+        )
         long = [clip for clip in sounds.training() if clip.samples >= self.length * SPEED[1] + STEP]
         if not long:
             raise ConfigError(f"no clip of {self.length / RATE:.1f} s or more to train on")
@@ -102,6 +105,9 @@ class WaveRows:
             heard[row, : len(wave)] = wanted[row, : len(wave)] = wave
             if known[row] == RATE and rng.random() < NARROW_SHARE:
                 heard[row] = low_pass(heard[row], float(rng.uniform(3500, 9000)))
+        wide = int((known >= WIDE).sum())
+        if self.judged is not None and wide < self.judged:
+            return self.draw(rows, rng, done)
         peak = np.maximum(1.0, np.abs(wanted).max(1, keepdims=True))
         acoustic = self.config.acoustic_dim
         batch = WaveBatch(
@@ -111,9 +117,9 @@ class WaveRows:
             torch.as_tensor(known),
             torch.as_tensor(rng.random((rows, 2), np.float32)),
             torch.as_tensor(rng.uniform(-1, 1, (rows, self.frames, acoustic)).astype(np.float32)),
-            deceit=float(np.clip((done - 0.02) / 0.1, 0.0, 1.0)),
-            fade=1.0,
-            wide=int((known >= WIDE).sum()),
+            deceit=torch.tensor(float(np.clip((done - 0.02) / 0.1, 0.0, 1.0))),
+            fade=torch.tensor(1.0),
+            wide=wide if self.judged is None else self.judged,
             pitch=torch.as_tensor(pitch),
             begin=torch.as_tensor(rng.integers(0, NOISE_PATCHES, rows)),
         )
@@ -122,7 +128,7 @@ class WaveRows:
         if self.words is not None:
             batch.hidden, batch.alignment = self._pack(rows, said, self.words.width)
         order = torch.as_tensor(np.argsort(-known, kind="stable"))
-        tensors = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+        tensors = {k: v for k, v in vars(batch).items() if isinstance(v, Tensor) and v.dim()}
         return replace(batch, **{name: value[order] for name, value in tensors.items()})
 
     def _pack(

@@ -92,8 +92,8 @@ class WaveBatch:
     known: Tensor  # [batch] Hz up to which `wanted` has something to say
     draw: Tensor  # [batch, 2] uniform: how the item is quantised
     noise: Tensor  # [batch, frames, acoustic_dim] uniform in [-1, 1]
-    deceit: float  # share of the adversarial terms
-    fade: float  # factor on the terms that fade
+    deceit: Tensor  # [] share of the adversarial terms
+    fade: Tensor  # [] factor on the terms that fade
     wide: int  # items known up to `WIDE`, which come first
     pitch: Tensor  # [batch, frames x 8] Hz at the end of every position of `wanted`, 0 where no voice is
     begin: Tensor  # int64 [batch], where the source's noise begins

@@ -39,7 +39,7 @@ from .dumps import dump
 from .initial import settle
 from .losses import mel_distance
 from .model import CodecEncoder, CodecModel
-from .rows import TOP, WaveRows
+from .rows import TOP, WIDE_SHARE, WaveRows
 from .tasks import RECIPES, CodecTask, Recipe
 
 SETTLING_ROWS = 16
@@ -65,6 +65,7 @@ class CodecRun:
     recipe: Recipe | None = None  # None: the stage's own
     words: bool = False  # the codes learn from what `rillvox train words` left
     workers: int = 0  # processes that draw batches ahead
+    graph: bool = False  # replay one captured step, on a GPU in full precision
 
 
 def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = print) -> None:
@@ -185,10 +186,12 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
     if model is None and run.init is None and stage != "adversarial":
         some = rows.draw(SETTLING_ROWS, np.random.default_rng(run.seed), 0.0)
         settle(task.model, some.heard, some.ids)
+    if run.graph:
+        rows.judged = round(run.rows * WIDE_SHARE * 0.6)  # batches that are to be replayed are alike
 
     def draw(rng: np.random.Generator, done: float) -> Any:
         batch = rows.draw(run.rows, rng, done if adversarial else 0.0)
-        return replace(batch, fade=recipe.fade ** (done * run.steps))
+        return replace(batch, fade=torch.tensor(recipe.fade ** (done * run.steps)))
 
     def evaluate(trained: nn.Module) -> Figures:
         assert isinstance(trained, CodecTask)
@@ -205,6 +208,7 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
         evaluate,
         say,
         run.workers,
+        run.graph,
     )
 
 

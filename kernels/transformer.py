@@ -198,8 +198,9 @@ class Transformer(nn.Module):
             block: another block size than the config's, for this call.
         """
         time = x.shape[1]
-        offset = torch.as_tensor(start, dtype=torch.int64, device=x.device).reshape(-1, 1)
-        positions = offset + torch.arange(time, device=x.device)
+        positions = torch.arange(time, device=x.device)[None]
+        # A number as it is: as a tensor it would have to be sent to the device.
+        positions = positions + (start if isinstance(start, int) else start.to(x.device).reshape(-1, 1))
         geometry = self._geometry(positions, positions, block or self.config.block, x.dtype)
         for i, layer in enumerate(self._blocks()):
             x = layer(x, geometry, None if ada is None else ada[i])

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
+from .graphs import GraphedStep
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -77,6 +78,7 @@ def train(
     evaluate: Callable[[nn.Module], Figures] | None = None,
     say: Callable[[str], None] = print,
     workers: int = 0,
+    graph: bool = False,
 ) -> dict[str, Tensor]:
     """Run or resume, and give the averaged weights of the task.
 
@@ -87,6 +89,7 @@ def train(
             generator of its own, so a batch is the same whoever draws it.
         evaluate: figures of the task with averaged weights, for the log.
         workers: processes that draw ahead; 0: none, a batch is drawn when it is needed.
+        graph: replay one captured step (see `graphs.py`) where there is one CUDA device and full precision.
 
     Raises:
         CheckpointError: the folder's checkpoint is of another task, or the weights are no numbers any more.
@@ -94,22 +97,35 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     peaks = [group["lr"] for group in groups]
     # One pass over the weights in place of ten: on a CPU that is felt in every step.
-    optimizer = torch.optim.AdamW(list(groups), betas=(0.9, 0.98), fused=True)
+    device = fabric.device
+    graph = graph and device.type == "cuda" and fabric.world_size == 1
+    optimizer = torch.optim.AdamW(list(groups), betas=(0.9, 0.98), fused=True, capturable=graph)
+    bare = optimizer
     model, optimizer = fabric.setup(task, optimizer)
     average = {name: value.detach().clone() for name, value in task.state_dict().items()}
     step = _resume(folder / CHECKPOINT, task, optimizer, average)
+    if graph:
+        for group in optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=device)
+    replayed = GraphedStep(task, bare, config.clip) if graph else None
     started = saved = time.monotonic()
     seen: list[dict[str, Tensor]] = []
     for batch in _batches(config, fabric.global_rank, draw, step, workers):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * config.rate(step)
+            if graph:
+                group["lr"].fill_(peak * config.rate(step))
+            else:
+                group["lr"] = peak * config.rate(step)
         task.train()
-        loss, figures = model(fabric.to_device(batch))
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        # Nothing in a step asks the device for a number: it would wait for all that was queued before.
-        fabric.clip_gradients(model, optimizer, max_norm=config.clip, error_if_nonfinite=False)
-        optimizer.step()
+        if replayed is not None:
+            loss, figures = replayed(batch)
+        else:
+            loss, figures = model(fabric.to_device(batch))
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            # Nothing in a step asks the device for a number: it would wait for all that was queued before.
+            fabric.clip_gradients(model, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+            optimizer.step()
         step += 1
         _update(average, task, min(config.ema, step / (step + 10)))
         seen.append({"loss": loss.detach(), **figures})
