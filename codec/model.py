@@ -227,21 +227,31 @@ class CodecDecoder(nn.Module):
             [batch, samples], and logarithms of Hz [batch, positions] with the power to be expected [batch,
             positions, bins]; None of another head.
         """
-        x = self.stages(latents).transpose(1, 2)
-        said = None
-        if isinstance(self.output, SourceFilter):
-            patches, power = self.output.voice(x, begin, hertz)
-            said = self.output.log_pitch(x), power
-        else:
-            patches = self.output(x)
-        wave = patches.transpose(1, 2).flatten(1)
+        wave, said = self.late(latents, begin, hertz)
         delay = self.config.output_delay
         return wave[:, delay : delay + latents.shape[1] * self.config.frame], said
 
+    def late(
+        self, latents: Tensor, begin: Tensor | None = None, hertz: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """The same, as late as a stream gives it: `output_delay` samples more at the beginning."""
+        x = self.stages(latents).transpose(1, 2)
+        said = None
+        if isinstance(self.output, SourceFilter):
+            patches, pitch, power = self.output.voice(x, latents, begin, hertz)
+            said = pitch, power
+        else:
+            patches = self.output(x)
+        return patches.transpose(1, 2).flatten(1), said
+
     def step(self, latents: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """[slots, n, latent_dim] -> [slots, n frames of samples], `output_delay` samples late."""
-        x = self.stages.step(latents, subtree(state, "stages"), active)
-        y = self.output.step(x.transpose(1, 2), subtree(state, "output"), active)
+        x = self.stages.step(latents, subtree(state, "stages"), active).transpose(1, 2)
+        own = subtree(state, "output")
+        if isinstance(self.output, SourceFilter):
+            y = self.output.step(x, latents, own, active)
+        else:
+            y = self.output.step(x, own, active)
         return y.transpose(1, 2).flatten(1)
 
     def tail(self, state: StateTree) -> Tensor:

@@ -20,12 +20,49 @@ from .spectrum import OVERLAP, Hann, irfft, overlap_add, rfft
 
 LOWEST, HIGHEST = 50.0, 550.0  # Hz of the pitch
 LOUDEST = 3.0  # of log-gains
+CONTEXT, PITCH_WIDTH = 4, 256  # frames, and numbers, from which the pitch is read
 NOISE_PATCHES = 256  # after so many the noise comes again
 _POWER = 1.5  # squares of Hann windows a quarter apart add up to it
 
 
+class PitchReader(nn.Module):
+    """Latents [batch, frames, latent_dim] to logarithms of Hz at the end of every position.
+
+    In float64, from what the codes say exactly: the phase is a sum over the whole stream, and what is off by
+    the rounding of float32 in every position would be heard as another sound after a minute.
+    """
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        wide = CONTEXT * config.latent_dim
+        self.first = nn.Parameter(torch.randn(PITCH_WIDTH, wide) / wide**0.5)
+        self.first_bias = nn.Parameter(torch.zeros(PITCH_WIDTH))
+        self.second = nn.Parameter(torch.randn(PITCH_WIDTH, PITCH_WIDTH) / PITCH_WIDTH**0.5)
+        self.second_bias = nn.Parameter(torch.zeros(PITCH_WIDTH))
+        self.last = nn.Parameter(torch.randn(config.positions, PITCH_WIDTH) / PITCH_WIDTH**0.5)
+        self.last_bias = nn.Parameter(torch.zeros(config.positions))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """A whole signal: float64 [batch, frames x positions]; float32 while it learns."""
+        kind = torch.float32 if torch.is_grad_enabled() and self.first.requires_grad else torch.float64
+        return self._read(F.pad(latents.to(kind), (0, 0, CONTEXT - 1, 0)))
+
+    def step(self, latents: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """The next frames behind those of `past` [slots, CONTEXT - 1, latent_dim], and their past."""
+        heard = torch.cat([past, latents.to(past.dtype)], 1)
+        return self._read(heard.double()), heard[:, 1 - CONTEXT :]
+
+    def _read(self, heard: Tensor) -> Tensor:
+        x = heard.unfold(1, CONTEXT, 1).transpose(2, 3).flatten(2)
+        with torch.autocast(heard.device.type, enabled=False):
+            for weight, bias in ((self.first, self.first_bias), (self.second, self.second_bias)):
+                x = F.silu(F.linear(x, weight.to(x.dtype), bias.to(x.dtype)))
+            x = F.linear(x, self.last.to(x.dtype), self.last_bias.to(x.dtype))
+        return math.log(LOWEST) + torch.sigmoid(x).flatten(1) * math.log(HIGHEST / LOWEST)
+
+
 class SourceFilter(nn.Module):
-    """Positions [batch, dim, time] to patches [batch, patch, time], `output_delay` samples late.
+    """Latents and positions [batch, dim, time] to patches [batch, patch, time], `output_delay` samples late.
 
     The window of a position ends with the position's own patch, so the pitch never looks ahead; it is
     complete three patches later.
@@ -34,10 +71,10 @@ class SourceFilter(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.patch, self.size = config.patch, OVERLAP * config.patch
-        self.delay = config.output_delay
+        self.delay, self.latent_dim = config.output_delay, config.latent_dim
         self.bins = self.size // 2 + 1
         self.projection = nn.Linear(config.dim, 3 * self.bins)
-        self.pitch = nn.Linear(config.dim, 1)
+        self.pitch = PitchReader(config)
         with torch.no_grad():
             self.projection.weight[2 * self.bins :] *= 0.1
             self.projection.bias[: 2 * self.bins] -= 4.0
@@ -52,51 +89,58 @@ class SourceFilter(nn.Module):
         return {
             "begun": torch.zeros(shape, dtype=kind, device=device),
             "pulses": torch.zeros(shape, dtype=kind, device=device),
+            "latents": torch.zeros((slots, CONTEXT - 1, self.latent_dim), dtype=kind, device=device),
             "pitch": torch.zeros((slots, 1), dtype=torch.float64, device=device),
             "phase": torch.zeros((slots, 1), dtype=torch.float64, device=device),
             "position": torch.zeros(slots, dtype=torch.int64, device=device),
         }
 
-    def forward(self, x: Tensor) -> Tensor:
-        """A whole signal, and behind it the patches of which `output_delay` samples are still due."""
-        return self.voice(x)[0]
-
     def voice(
-        self, x: Tensor, begin: Tensor | None = None, hertz: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The same, and the power to be expected at every frequency of every window [batch, time, bins].
-
-        What is expected has no noise in it, so it teaches gains with fewer examples than the sound does.
+        self, x: Tensor, latents: Tensor, begin: Tensor | None = None, hertz: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A whole signal, and behind it the patches of which `output_delay` samples are still due.
 
         Args:
+            x: [batch, dim, time].
+            latents: [batch, frames, latent_dim].
             begin: int64 [batch], where in the noise each begins; None: at its beginning.
-            hertz: the pitch to take where it is not 0, [batch, time]; None: as the positions say.
+            hertz: the pitch to take where it is not 0, [batch, time]; None: as the latents say.
+
+        Returns:
+            Patches; logarithms of Hz [batch, time]; and the power to be expected at every frequency of every
+            window [batch, time, bins]. What is expected has no noise in it, so it teaches gains with fewer
+            examples than the sound does.
         """
         x = x.transpose(1, 2)
-        said = self._hertz(x)
+        pitch = self.pitch(latents)
+        # The pitch is taught by itself: sound does not teach it.
+        said = pitch.detach().exp().double()
         if hertz is not None:
             said = torch.where(hertz > 0, hertz, said)
-        zeros = x.new_zeros((len(x), 1), dtype=torch.float64)
-        pulses, _ = self._pulses(said.double(), zeros, zeros)
+        zeros = said.new_zeros((len(x), 1))
+        pulses, _ = self._pulses(said, zeros, zeros)
         position = begin if begin is not None else zeros[:, 0].long()
         parts, power = self._speak(x, F.pad(pulses, (0, 0, OVERLAP - 1, 0)), position)
-        return overlap_add(parts, x.shape[1] + -(-self.delay // self.patch)), power
+        return overlap_add(parts, x.shape[1] + -(-self.delay // self.patch)), pitch, power
 
-    def step(self, x: Tensor, state: StateTree, active: Tensor) -> Tensor:
-        """The next positions of every active slot."""
+    def step(self, x: Tensor, latents: Tensor, state: StateTree, active: Tensor) -> Tensor:
+        """The next positions of every active slot, and the latents that they were made of."""
         rows = active_rows(active)
         x = take(x, rows).transpose(1, 2)
-        begun, before, pitch, phase, position = (
-            take(leaf(state, name), rows) for name in ("begun", "pulses", "pitch", "phase", "position")
+        begun, before, heard, pitch, phase, position = (
+            take(leaf(state, name), rows)
+            for name in ("begun", "pulses", "latents", "pitch", "phase", "position")
         )
         time = x.shape[1]
-        hertz = self._hertz(x).double()
+        read, heard = self.pitch.step(take(latents, rows), heard)
+        hertz = read.exp()
         pulses, after = self._pulses(hertz, pitch, phase)
         pulses = torch.cat([before.transpose(1, 2), pulses], 1)
         total = overlap_add(self._speak(x, pulses, position)[0], time + OVERLAP - 1)
         total = torch.cat([total[..., : OVERLAP - 1] + begun, total[..., OVERLAP - 1 :]], -1)
         put(leaf(state, "begun"), rows, total[..., time:])
         put(leaf(state, "pulses"), rows, pulses[:, time:].transpose(1, 2))
+        put(leaf(state, "latents"), rows, heard)
         put(leaf(state, "pitch"), rows, hertz[:, -1:])
         put(leaf(state, "phase"), rows, after)
         put(leaf(state, "position"), rows, position + time)
@@ -105,16 +149,6 @@ class SourceFilter(nn.Module):
     def tail(self, state: StateTree) -> Tensor:
         """[slots, 3 patches of samples]: what has begun."""
         return leaf(state, "begun").transpose(1, 2).flatten(1)
-
-    def log_pitch(self, x: Tensor) -> Tensor:
-        """[batch, dim, time] -> natural logarithms of Hz [batch, time] at the end of each position."""
-        with torch.autocast(x.device.type, enabled=False):  # half precision has no fine pitches
-            share = torch.sigmoid(self.pitch(x.transpose(1, 2).float()).squeeze(-1))
-        return math.log(LOWEST) + share * math.log(HIGHEST / LOWEST)
-
-    def _hertz(self, x: Tensor) -> Tensor:
-        """[batch, time, dim] -> [batch, time]. The pitch is taught by itself: sound does not teach it."""
-        return self.log_pitch(x.transpose(1, 2)).detach().exp()
 
     @torch.no_grad()
     def _pulses(self, hertz: Tensor, before: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:

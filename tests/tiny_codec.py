@@ -22,6 +22,7 @@ TINY = CodecConfig(
 KINDS = {
     "released": TINY,
     "spectral": replace(TINY, encoder_input="logspec", head="istft", output_delay=48),
+    "source": replace(TINY, encoder_input="logspec", head="source", output_delay=72),
     "spectral, three strides": replace(
         TINY, encoder_input="logspec", head="istft", output_delay=24, encoder_layers=(1, 2, 1),
         encoder_kernels=(4, 8, 3), encoder_strides=(2, 4, 1), decoder_layers=(1, 1), decoder_kernels=(3, 8),
@@ -29,7 +30,7 @@ KINDS = {
     ),
 }  # fmt: skip
 
-FULL_FRAMES = replace(TINY, patch=240, encoder_input="logspec", head="istft", output_delay=480)
+FULL_FRAMES = replace(TINY, patch=240, encoder_input="logspec", head="source", output_delay=720)
 
 
 @cache

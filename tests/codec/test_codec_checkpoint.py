@@ -115,7 +115,7 @@ def test_half_an_encoder_is_a_broken_file(tmp_path: Path) -> None:
         ({"causal": False}, "causal must be true"),
         ({"sampling_rate": 16000}, "sampling_rate must be 24000"),
         ({"decoder_convs_strides_str": "1,2,2,1"}, "decoder_strides must lead back"),
-        ({"head": "vocoder"}, "head must be one of patch, istft"),
+        ({"head": "vocoder"}, "head must be one of patch, istft, source"),
     ],
 )
 def test_params_that_no_codec_has(change: dict[str, Any], message: str, tmp_path: Path) -> None:

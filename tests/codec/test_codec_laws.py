@@ -34,8 +34,7 @@ def late(decoder: CodecDecoder) -> Subject:
     """A decoder whose offline output is as late as the streamed one."""
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        patches = decoder.output(decoder.stages(x).transpose(1, 2))
-        return patches.transpose(1, 2).flatten(1)[:, : x.shape[1] * decoder.config.frame]
+        return decoder.late(x)[0][:, : x.shape[1] * decoder.config.frame]
 
     return Subject(decoder.initial_state, forward, decoder.step)
 
