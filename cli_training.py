@@ -174,6 +174,9 @@ def train_codec(
         bool, typer.Option("--words", help="The codes learn from a Whisper's states, from `train words`.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes that draw batches ahead; a GPU needs some.")] = 0,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="On a GPU: replay one captured step; needs --precision 32-true.")
+    ] = False,
 ) -> None:
     """Train a codec, one stage at a time."""
     from .codec.train import CodecRun, main_train_codec, recipe_of
@@ -205,6 +208,7 @@ def train_codec(
         recipe=recipe,
         words=words,
         workers=workers,
+        graph=graph,
     )
     main_train_codec(stage, run, typer.echo)
 

@@ -105,9 +105,10 @@ def save_model(model: CodecModel, folder: str | Path, *, dtype: torch.dtype | No
     folder = Path(folder)
     config = replace(model.config, conv_weight_norm=False)
     tensors: dict[str, Tensor] = {}
+    # Statistics of a codebook reach counts that half precision can't hold; entries by themselves do not.
+    counted = bool((model.quantizer.semantic_codebook.cluster_usage != 1).any())
     for name, value in model.state_dict().items():
-        # Statistics of the codebook reach counts that half precision can't hold.
-        kind = value.dtype if dtype is None or name.startswith("quantizer.") else dtype
+        kind = value.dtype if dtype is None or (name.startswith("quantizer.") and counted) else dtype
         tensor = value.detach().to("cpu", kind).contiguous()
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{name}: holds a number that is not finite as {tensor.dtype}")

@@ -28,7 +28,7 @@ def settle(model: CodecModel, heard: Tensor, ids: Tensor) -> None:
     Args:
         model: with an encoder and the entries of its codebook.
         heard: [batch, samples] of speech.
-        ids: int64 [batch, frames] semantic codes of it; below 0 where nobody knows: any will do.
+        ids: int64 [batch, frames] semantic codes of it; where nobody knows, any will do.
     """
     config, encoder = model.config, model.encoder
     assert encoder is not None
@@ -44,11 +44,14 @@ def settle(model: CodecModel, heard: Tensor, ids: Tensor) -> None:
     z = last(x.transpose(1, 2)).transpose(1, 2)
     found = (z - z.mean((0, 1))).square().mean((0, 1)).sqrt().clamp(min=1e-6)
     wanted = torch.full_like(found, ACOUSTIC)
-    wanted[: config.semantic_dim] = entries.std(0).clamp(min=1e-6)
+    made = bool(entries.std(0).max() > 1e-4)  # else they are still to be learned from the latents
+    wanted[: config.semantic_dim] = entries.std(0).clamp(min=1e-6) if made else 1.0
     last.get_parameter("weight").mul_((wanted / found)[:, None, None])
-    acoustic = torch.tanh(last(x.transpose(1, 2)).transpose(1, 2)[..., config.semantic_dim :])
-    random = torch.randint(len(entries), ids.shape, generator=torch.Generator().manual_seed(0))
-    semantic = entries[torch.where(ids >= 0, ids, random.to(ids.device))]
+    z = last(x.transpose(1, 2)).transpose(1, 2)
+    semantic, acoustic = z[..., : config.semantic_dim], torch.tanh(z[..., config.semantic_dim :])
+    if made:
+        random = torch.randint(len(entries), ids.shape, generator=torch.Generator().manual_seed(0))
+        semantic = entries[torch.where((ids >= 0) & (ids < len(entries)), ids, random.to(ids.device))]
     first = model.decoder.stages.blocks[0]
     weight = first.get_parameter("weight")
     # What both parts bring, told apart by leaving out the other.

@@ -20,7 +20,7 @@ from .spectrum import OVERLAP, Hann, irfft, overlap_add, rfft
 
 LOWEST, HIGHEST = 50.0, 550.0  # Hz of the pitch
 LOUDEST = 3.0  # of log-gains
-CONTEXT, PITCH_WIDTH = 4, 256  # frames, and numbers, from which the pitch is read
+CONTEXT, PITCH_WIDTH = 4, 160  # frames, and numbers, from which the pitch is read
 NOISE_PATCHES = 256  # after so many the noise comes again
 _POWER = 1.5  # squares of Hann windows a quarter apart add up to it
 
@@ -71,7 +71,8 @@ class SourceFilter(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.patch, self.size = config.patch, OVERLAP * config.patch
-        self.delay, self.latent_dim = config.output_delay, config.latent_dim
+        self.latent_dim = config.latent_dim
+        self.more = -(-config.output_delay // config.patch)  # patches still due when a stream ends
         self.bins = self.size // 2 + 1
         self.projection = nn.Linear(config.dim, 3 * self.bins)
         self.pitch = PitchReader(config)
@@ -89,6 +90,7 @@ class SourceFilter(nn.Module):
         return {
             "begun": torch.zeros(shape, dtype=kind, device=device),
             "pulses": torch.zeros(shape, dtype=kind, device=device),
+            "last": torch.zeros((slots, self.projection.in_features), dtype=kind, device=device),
             "latents": torch.zeros((slots, CONTEXT - 1, self.latent_dim), dtype=kind, device=device),
             "pitch": torch.zeros((slots, 1), dtype=torch.float64, device=device),
             "phase": torch.zeros((slots, 1), dtype=torch.float64, device=device),
@@ -117,11 +119,14 @@ class SourceFilter(nn.Module):
         said = pitch.detach().exp().double()
         if hertz is not None:
             said = torch.where(hertz > 0, hertz, said)
-        zeros = said.new_zeros((len(x), 1))
+        time, zeros = x.shape[1], said.new_zeros((len(x), 1))
+        # The last patches need windows that end behind the signal: the last position stands for them, too.
+        x = torch.cat([x, x[:, -1:].expand(-1, self.more, -1)], 1)
+        said = torch.cat([said, said[:, -1:].expand(-1, self.more)], 1)
         pulses, _ = self._pulses(said, zeros, zeros)
         position = begin if begin is not None else zeros[:, 0].long()
         parts, power = self._speak(x, F.pad(pulses, (0, 0, OVERLAP - 1, 0)), position)
-        return overlap_add(parts, x.shape[1] + -(-self.delay // self.patch)), pitch, power
+        return overlap_add(parts, time + self.more), pitch, power[:, :time]
 
     def step(self, x: Tensor, latents: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """The next positions of every active slot, and the latents that they were made of."""
@@ -141,14 +146,21 @@ class SourceFilter(nn.Module):
         put(leaf(state, "begun"), rows, total[..., time:])
         put(leaf(state, "pulses"), rows, pulses[:, time:].transpose(1, 2))
         put(leaf(state, "latents"), rows, heard)
+        put(leaf(state, "last"), rows, x[:, -1])
         put(leaf(state, "pitch"), rows, hertz[:, -1:])
         put(leaf(state, "phase"), rows, after)
         put(leaf(state, "position"), rows, position + time)
         return spread(total[..., :time].to(x.dtype), rows, len(active))
 
     def tail(self, state: StateTree) -> Tensor:
-        """[slots, 3 patches of samples]: what has begun."""
-        return leaf(state, "begun").transpose(1, 2).flatten(1)
+        """[slots, at least `output_delay` samples]: what has begun, ended by the last position."""
+        x = leaf(state, "last")[:, None].expand(-1, self.more, -1)
+        pitch = leaf(state, "pitch").clamp(min=LOWEST)
+        pulses, _ = self._pulses(pitch.expand(-1, self.more), pitch, leaf(state, "phase"))
+        pulses = torch.cat([leaf(state, "pulses").transpose(1, 2), pulses], 1)
+        parts, _ = self._speak(x, pulses, leaf(state, "position"))
+        total = overlap_add(parts, self.more) + leaf(state, "begun")[..., : self.more]
+        return total.transpose(1, 2).flatten(1)
 
     @torch.no_grad()
     def _pulses(self, hertz: Tensor, before: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,8 @@ def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = pri
         raise ConfigError("stage encoder needs --freeze-decoder, the model folder that it is fitted to")
     if run.decoder is not None and stage not in ("encoder", "export"):
         raise ConfigError(f"--freeze-decoder is for the stages encoder and export, not {stage}")
+    if run.graph and run.precision != "32-true":
+        raise ConfigError("--graph needs --precision 32-true: what is captured has one precision")
     if run.words and stage != "export" and (run.recipe or RECIPES[stage]).semantic == "teacher":
         raise ConfigError(
             "--words is for codes that the codec makes itself: --semantic learned or fsq, "

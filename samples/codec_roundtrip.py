@@ -1,6 +1,6 @@
 """Code a recording frame by frame and back: a wav to hear, and a picture of before and after.
 
-python samples/codec_roundtrip.py --model FOLDER [RECORDING] [--out FOLDER]
+python samples/codec_roundtrip.py [RECORDING] [--model FOLDER] [--out FOLDER]
 """
 
 import argparse
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("recording", nargs="?", type=Path, default=HERE / "recordings" / "printing.flac")
-parser.add_argument("--model", required=True, help="a codec with an encoder; none comes along yet")
+parser.add_argument("--model", default="codec-24k", help="a codec with an encoder")
 parser.add_argument("--out", type=Path, default=Path())
 asked = parser.parse_args()
 

@@ -161,3 +161,30 @@ def test_expected_power_is_compared_where_the_recording_is_known() -> None:
     above[..., 300:] *= 100  # beyond 7.5 kHz
     assert power_distance(above, wave, known).item() > 0.05
     assert power_distance(above, wave, torch.tensor([7000.0, 7000.0])).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_codebook_that_is_still_to_be_learned_is_taken_from_the_latents() -> None:
+    torch.manual_seed(0)
+    model = CodecModel(tiny())
+    model.quantizer.semantic_codebook.embedding_sum.zero_()
+    heard = torch.randn(6, 12 * 1920) * torch.rand(6, 1) * 0.3
+    settle(model, heard, torch.full((6, 12), -1))
+    encoder = model.encoder
+    assert encoder is not None
+    with torch.no_grad():
+        z = encoder(heard)
+        x = model.decoder.stages(torch.cat([z[..., :256], torch.tanh(z[..., 256:])], -1))
+    for part in (z[..., :256], x):
+        assert float((part - part.mean((0, 1))).square().mean().sqrt()) == pytest.approx(1.0, rel=0.2)
+
+
+def test_a_recording_does_not_fade_at_its_end() -> None:
+    """The last position stands for what would follow: a hum that goes on is as loud in its last patches."""
+    codec = made("80 ms")
+    latents = codec.model.quantizer.decode(frames_of_codes(codec, 1)[None]).expand(-1, 30, -1)
+    with torch.no_grad():
+        wave = codec.model.decoder(latents)[0]
+    assert len(wave) == 30 * 1920
+    power = wave.reshape(-1, 240).square().mean(1)
+    assert float(power[-3:].mean() / power[80:-3].mean()) == pytest.approx(1.0, abs=0.35)
+    assert float(power[-1]) > 0.4 * float(power[80:-3].mean())
