@@ -177,6 +177,7 @@ def train_codec(
     graph: Annotated[
         bool, typer.Option("--graph", help="On a GPU: replay one captured step; needs --precision 32-true.")
     ] = False,
+    blend: Annotated[float, typer.Option(help="Export: share of what the stage reconstruct left.")] = 0.0,
 ) -> None:
     """Train a codec, one stage at a time."""
     from .codec.train import CodecRun, main_train_codec, recipe_of
@@ -209,6 +210,7 @@ def train_codec(
         words=words,
         workers=workers,
         graph=graph,
+        blend=blend,
     )
     main_train_codec(stage, run, typer.echo)
 

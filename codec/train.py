@@ -17,7 +17,7 @@ and looks like in `heard/`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class CodecRun:
     words: bool = False  # the codes learn from what `rillvox train words` left
     workers: int = 0  # processes that draw batches ahead
     graph: bool = False  # replay one captured step, on a GPU in full precision
+    blend: float = 0.0  # share of what `reconstruct` left in what is exported
 
 
 def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = print) -> None:
@@ -260,6 +261,10 @@ def export(run: CodecRun, sounds: Sounds, say: Callable[[str], None]) -> None:
         entries = averaged(run.out / last)["quantizer.semantic_codebook.embedding_sum"]
         model = CodecModel(small_codec(len(entries)))  # whatever way of coding the stage was asked for
     fill(model, run.out / last)
+    if run.blend:
+        if last != "adversarial":
+            raise ConfigError(f"--blend: mixes reconstruct with adversarial, and {last} was the last stage")
+        mix(model, averaged(run.out / "reconstruct"), run.blend)
     save_model(model, run.out / "model", dtype=torch.float16)
     say(f"wrote {run.out / 'model'}")
 
@@ -276,6 +281,19 @@ def fill(model: CodecModel, folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: trained another shape; give the --semantic and --freeze-decoder of that training"
         ) from error
+
+
+def mix(model: CodecModel, other: Mapping[str, Tensor], share: float) -> None:
+    """Put `share` of other weights of the same names in place of as much of the model's.
+
+    Raises:
+        ConfigError: no share between 0 and 1.
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"--blend must lie between 0 and 1, got {share}")
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            value.lerp_(other[name].to(value), share)
 
 
 def averaged(folder: Path) -> dict[str, Tensor]:

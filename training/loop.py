@@ -89,7 +89,8 @@ def train(
             generator of its own, so a batch is the same whoever draws it.
         evaluate: figures of the task with averaged weights, for the log.
         workers: processes that draw ahead; 0: none, a batch is drawn when it is needed.
-        graph: replay one captured step (see `graphs.py`) where there is one CUDA device and full precision.
+        graph: replay one captured step (see `graphs.py`) where there is one CUDA device and full precision;
+            matrix products are TF32 then.
 
     Raises:
         CheckpointError: the folder's checkpoint is of another task, or the weights are no numbers any more.
@@ -105,6 +106,7 @@ def train(
     average = {name: value.detach().clone() for name, value in task.state_dict().items()}
     step = _resume(folder / CHECKPOINT, task, optimizer, average)
     if graph:
+        torch.set_float32_matmul_precision("high")
         for group in optimizer.param_groups:
             group["lr"] = torch.zeros((), device=device)
     replayed = GraphedStep(task, bare, config.clip) if graph else None

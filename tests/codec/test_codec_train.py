@@ -78,6 +78,12 @@ def test_the_stages_run_one_after_the_other_and_learn(folder: Path, tmp_path: Pa
         same = torch.equal(value, second[name])
         # Codes that were made before stay valid: what makes them does not move, what reads them does.
         assert same == (not name.startswith("decoder.")), name
+    main_train_codec("export", replace(run, blend=0.25), quiet)
+    mixed = load_model(run.out / "model").state_dict()
+    name = "decoder.stages.blocks.0.weight"
+    torch.testing.assert_close(mixed[name], 0.75 * second[name] + 0.25 * first[name], atol=1e-3, rtol=1e-3)
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        main_train_codec("export", replace(run, blend=1.5), quiet)
     main_train_codec("export", run, quiet)
     codec = Codec.load(run.out / "model")
     clip = Sounds(folder).clips[0]
