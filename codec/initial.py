@@ -18,10 +18,10 @@ from ..kernels.transformer import Transformer
 from .model import CodecModel, Stages
 from .spectrum import LogSpectrum
 
+TINY = 1e-6
 ACOUSTIC = 0.7  # spread of acoustic numbers before tanh: some ten levels
 
 
-@torch.no_grad()
 def settle(model: CodecModel, heard: Tensor, ids: Tensor) -> None:
     """Scale the weights of a fresh model, in place.
 
@@ -30,38 +30,55 @@ def settle(model: CodecModel, heard: Tensor, ids: Tensor) -> None:
         heard: [batch, samples] of speech.
         ids: int64 [batch, frames] semantic codes of it; where nobody knows, any will do.
     """
-    config, encoder = model.config, model.encoder
+    settle_decoder(model, settle_encoder(model, heard), ids)
+
+
+@torch.no_grad()
+def settle_encoder(model: CodecModel, heard: Tensor) -> Tensor:
+    """The encoder alone, to the codebook that the model has; its latents of `heard`."""
+    encoder = model.encoder
     assert encoder is not None
-    entries = model.quantizer.semantic_codebook.entries()
     if isinstance(encoder.input, LogSpectrum):
         layer = encoder.input.projection
         y = encoder.hear(heard)
-        scale = 1 / _spread(y).clamp(min=1e-6)
+        scale = 1 / _spread(y).clamp(min=TINY)
         layer.weight *= scale
         cast("Tensor", layer.bias).sub_(y.mean((0, 1))).mul_(scale)
     x = _through(encoder.stages, encoder.hear(heard), last=False)
     last = encoder.stages.blocks[-1]
-    z = last(x.transpose(1, 2)).transpose(1, 2)
-    found = (z - z.mean((0, 1))).square().mean((0, 1)).sqrt().clamp(min=1e-6)
+    z = encoder.stages.through(last, x)
+    found = (z - z.mean((0, 1))).square().mean((0, 1)).sqrt().clamp(min=TINY)
     wanted = torch.full_like(found, ACOUSTIC)
-    made = bool(entries.std(0).max() > 1e-4)  # else they are still to be learned from the latents
-    wanted[: config.semantic_dim] = entries.std(0).clamp(min=1e-6) if made else 1.0
+    entries = model.quantizer.semantic_codebook.entries()
+    wanted[: model.config.semantic_dim] = entries.std(0).clamp(min=TINY) if _made(entries) else 1.0
     last.get_parameter("weight").mul_((wanted / found)[:, None, None])
-    z = last(x.transpose(1, 2)).transpose(1, 2)
-    semantic, acoustic = z[..., : config.semantic_dim], torch.tanh(z[..., config.semantic_dim :])
-    if made:
+    return encoder.stages.through(last, x)
+
+
+@torch.no_grad()
+def settle_decoder(model: CodecModel, latents: Tensor, ids: Tensor) -> None:
+    """The decoder alone, to these latents and codes."""
+    config = model.config
+    semantic, acoustic = latents[..., : config.semantic_dim], torch.tanh(latents[..., config.semantic_dim :])
+    entries = model.quantizer.semantic_codebook.entries()
+    if _made(entries):
         random = torch.randint(len(entries), ids.shape, generator=torch.Generator().manual_seed(0))
         semantic = entries[torch.where((ids >= 0) & (ids < len(entries)), ids, random.to(ids.device))]
-    first = model.decoder.stages.blocks[0]
+    stages = model.decoder.stages
+    first = stages.blocks[0]
+    silent = torch.zeros_like(semantic), torch.zeros_like(acoustic)
+    # What each part brings is told by leaving out the other.
+    by_semantic = _spread(stages.through(first, torch.cat([semantic, silent[1]], -1)))
+    by_acoustic = _spread(stages.through(first, torch.cat([silent[0], acoustic], -1)))
     weight = first.get_parameter("weight")
-    # What both parts bring, told apart by leaving out the other.
-    for part, others in ((semantic, acoustic), (acoustic, semantic)):
-        left = part is semantic
-        pair = (part, torch.zeros_like(others)) if left else (torch.zeros_like(others), part)
-        y = first(torch.cat(pair, -1).transpose(1, 2)).transpose(1, 2)
-        columns = slice(0, config.semantic_dim) if left else slice(config.semantic_dim, None)
-        weight[:, columns] *= 0.5**0.5 / _spread(y).clamp(min=1e-6)
-    _through(model.decoder.stages, torch.cat([semantic, acoustic], -1), last=True)
+    weight[:, : config.semantic_dim] *= 0.5**0.5 / by_semantic.clamp(min=TINY)
+    weight[:, config.semantic_dim :] *= 0.5**0.5 / by_acoustic.clamp(min=TINY)
+    _through(stages, torch.cat([semantic, acoustic], -1), last=True)
+
+
+def _made(entries: Tensor) -> bool:
+    """Whether there are any; else they are still to be learned from the latents."""
+    return bool(entries.std(0).max() > 1e-4)
 
 
 def _through(stages: Stages, x: Tensor, *, last: bool) -> Tensor:
@@ -69,7 +86,7 @@ def _through(stages: Stages, x: Tensor, *, last: bool) -> Tensor:
     for block in list(stages.blocks)[: None if last else -1]:
         x = stages.through(block, x)
         if not isinstance(block, Transformer):
-            spread = _spread(x).clamp(min=1e-6)
+            spread = _spread(x).clamp(min=TINY)
             block.get_parameter("weight").div_(spread)
             x = x / spread
     return x

@@ -36,7 +36,7 @@ from ..training.sounds_words import Words
 from .checkpoint import load_model, save_model
 from .config import CodecConfig, small_codec
 from .dumps import dump
-from .initial import settle
+from .initial import settle_decoder, settle_encoder
 from .losses import mel_distance
 from .model import CodecEncoder, CodecModel
 from .rows import TOP, WIDE_SHARE, WaveRows
@@ -143,15 +143,19 @@ def config_of(sounds: Sounds, recipe: Recipe) -> CodecConfig:
     return small_codec(8192 if recipe.semantic == "fsq" else len(sounds.codebook))
 
 
-def fresh_model(run: CodecRun, sounds: Sounds, recipe: Recipe) -> tuple[CodecConfig, CodecModel | None]:
-    """The shape of what is trained, and the model that it begins with, if it is not a fresh one."""
+def fresh_model(run: CodecRun, sounds: Sounds, recipe: Recipe) -> tuple[CodecConfig, CodecModel | None, bool]:
+    """The shape of what is trained, the model that it begins with, and whether its encoder is fresh.
+
+    None in place of a model: all of it is fresh.
+    """
     if run.decoder is None:
-        return config_of(sounds, recipe), None
+        return config_of(sounds, recipe), None, True
     model = load_model(run.decoder).train()
-    if model.encoder is None:
+    fresh = model.encoder is None
+    if fresh:
         # Written without weight norm: the encoder is ours, and in memory there is none anyway.
         model.encoder = CodecEncoder(model.config)
-    return model.config, model
+    return model.config, model, fresh
 
 
 def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], None]) -> None:
@@ -159,7 +163,7 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
     recipe = run.recipe or RECIPES[stage]
     adversarial = bool(recipe.critics)
     torch.manual_seed(run.seed)  # pyright: ignore[reportUnknownMemberType]
-    config, model = fresh_model(run, sounds, recipe)
+    config, model, fresh = fresh_model(run, sounds, recipe)
     texts = Texts(run.sounds) if recipe.along or recipe.contrast else None
     words = Words(run.sounds) if run.words else None
     task = CodecTask(
@@ -186,9 +190,11 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
         groups.append({"params": critics, "lr": 3e-4, "betas": (0.8, 0.99), "weight_decay": 0.0})
     noises = None if run.noise is None else Noises(run.noise)
     rows = WaveRows(sounds, config, run.frames, noises, texts, words)
-    if model is None and run.init is None and stage != "adversarial":
+    if fresh and run.init is None and stage != "adversarial":
         some = rows.draw(SETTLING_ROWS, np.random.default_rng(run.seed), 0.0)
-        settle(task.model, some.heard, some.ids)
+        latents = settle_encoder(task.model, some.heard)
+        if model is None:
+            settle_decoder(task.model, latents, some.ids)
     if run.graph:
         rows.judged = round(run.rows * WIDE_SHARE * 0.6)  # batches that are to be replayed are alike
 
@@ -256,7 +262,7 @@ def export(run: CodecRun, sounds: Sounds, say: Callable[[str], None]) -> None:
     """`model/` in the run's folder, of the last stage that has run."""
     stages = [stage for stage in RECIPES if (run.out / stage / CHECKPOINT).exists()]
     last = stages[-1] if stages else "reconstruct"
-    _, model = fresh_model(run, sounds, RECIPES[last])
+    _, model, _ = fresh_model(run, sounds, RECIPES[last])
     if model is None:
         entries = averaged(run.out / last)["quantizer.semantic_codebook.embedding_sum"]
         model = CodecModel(small_codec(len(entries)))  # whatever way of coding the stage was asked for
