@@ -141,7 +141,7 @@ def codec_encode(
     output: Annotated[Path, typer.Argument(help="The file of codes to write, such as speech.rvc.")],
     model: CodecModel = "codec-24k",
 ) -> None:
-    """Write the codes of a recording; of the released shape, 2.14 kbit for each second."""
+    """Write the codes of a recording, about 2.1 kbit for each second."""
     from .commands.codec import encode
 
     encode(recording, output, model)

@@ -43,7 +43,7 @@ def _part(codec: Codec, sounds: Sounds, clips: list[Sound]) -> dict[str, float]:
     values = [codec.encode(sounds.samples(clip)).values for clip in clips]
     statistics = code_statistics(codec, values)
     entries = codec.model.quantizer.semantic_codebook.entries().cpu()
-    if entries.shape != sounds.codebook.shape or not torch.allclose(entries, sounds.codebook, atol=1e-4):
+    if entries.shape != sounds.codebook.shape or not torch.allclose(entries, sounds.codebook, atol=5e-3):
         return statistics  # the codes are not the teacher's
     right = total = 0
     for clip, codes in zip(clips, values, strict=True):

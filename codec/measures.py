@@ -22,6 +22,7 @@ from .losses import mel_filters, spectrum, stft_distance
 
 Wave = NDArray[np.float32]
 FURTHEST = SAMPLE_RATE // 40  # 25 ms: how far a codec may be late
+SHORTEST = 1024  # samples: nothing is told of the delay of less
 LOUD_DB = 50.0  # frames this far below the loudest do not count
 LONGEST_PESQ = 12.0  # seconds
 DNSMOS_DBFS = -26.0
@@ -33,6 +34,9 @@ def aligned(original: Wave, coded: Wave) -> tuple[Wave, Wave]:
     The delay of the highest correlation, or none where mel bands fit better so: a codec that keeps spectra
     but no phases has its highest correlation where some pulses happen to meet.
     """
+    if min(len(original), len(coded)) < SHORTEST:
+        size = min(len(original), len(coded))
+        return original[:size], coded[:size]
     moved = _moved(original, coded, _delay(original, coded))
     size = min(len(original), len(coded))
     unmoved = original[:size], coded[:size]
@@ -44,7 +48,8 @@ def _delay(original: Wave, coded: Wave) -> int:
     fast = 1 << (2 * size).bit_length()
     product = np.fft.rfft(coded[:size], fast) * np.conj(np.fft.rfft(original[:size], fast))
     similar = np.fft.irfft(product, fast)
-    lags = np.concatenate([np.arange(0, FURTHEST + 1), np.arange(-FURTHEST, 0)])
+    furthest = min(FURTHEST, size - 1)
+    lags = np.concatenate([np.arange(0, furthest + 1), np.arange(-furthest, 0)])
     return int(lags[np.argmax(similar[lags])])
 
 
@@ -126,11 +131,10 @@ def _quietly(name: str) -> Any:
 
 
 class Similarity:
-    """Cosine of resemblyzer's speaker embeddings; the embedding of the last original is kept."""
+    """Cosine of resemblyzer's speaker embeddings."""
 
     def __init__(self) -> None:
         self._encoder: Any = None
-        self._last: tuple[int, Any] | None = None
 
     def __call__(self, original: Wave, coded: Wave) -> float:
         """-1 to 1; 0 for what holds no voice."""

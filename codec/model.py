@@ -235,7 +235,7 @@ class CodecDecoder(nn.Module):
         self, latents: Tensor, begin: Tensor | None = None, hertz: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The same, as late as a stream gives it: `output_delay` samples more at the beginning."""
-        x = self.stages(latents).transpose(1, 2)
+        x = self.stages(latents.to(self._dtype)).transpose(1, 2)
         said = None
         if isinstance(self.output, SourceFilter):
             patches, pitch, power = self.output.voice(x, latents, begin, hertz)
@@ -246,13 +246,19 @@ class CodecDecoder(nn.Module):
 
     def step(self, latents: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """[slots, n, latent_dim] -> [slots, n frames of samples], `output_delay` samples late."""
-        x = self.stages.step(latents, subtree(state, "stages"), active).transpose(1, 2)
+        x = self.stages.step(latents.to(self._dtype), subtree(state, "stages"), active).transpose(1, 2)
         own = subtree(state, "output")
         if isinstance(self.output, SourceFilter):
             y = self.output.step(x, latents, own, active)
         else:
             y = self.output.step(x, own, active)
         return y.transpose(1, 2).flatten(1)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the weights: what the stages compute in. The pitch is read from latents as they are."""
+        first = self.stages.blocks[0]
+        return first.get_parameter("weight").dtype
 
     def tail(self, state: StateTree) -> Tensor:
         """[slots, output_delay]: what a finished stream still owes."""

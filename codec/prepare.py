@@ -68,7 +68,7 @@ def prepare(
             except AudioError as error:
                 say(f"left out: {error}")
                 continue
-            wave = set_level(audio.resample(RATE).samples, LEVEL_DBFS)
+            wave = set_level(audio.resample(RATE).samples, LEVEL_DBFS)  # as `training/carry.py` does
             wave = wave[: len(wave) // STEP * STEP]
             if len(wave) < PER_FRAME * STEP:
                 continue

@@ -67,8 +67,12 @@ class WaveRows:
         each = np.array([clip.seconds / time[clip.speaker] ** 0.5 for clip in clips])
         return each / each.sum()
 
-    def draw(self, rows: int, rng: np.random.Generator, done: float) -> WaveBatch:
-        """A batch; `done` is how far the adversarial stage is, whose terms come in by and by."""
+    def draw(self, rows: int, rng: np.random.Generator, done: float, tries: int = 100) -> WaveBatch:
+        """A batch; `done` is how far the adversarial stage is, whose terms come in by and by.
+
+        Raises:
+            ConfigError: in so many tries, none had as many wide items as are to be judged.
+        """
         heard = np.zeros((rows, self.length), np.float32)
         wanted = np.zeros_like(heard)
         ids = np.full((rows, self.frames), -1, np.int64)
@@ -107,7 +111,12 @@ class WaveRows:
                 heard[row] = low_pass(heard[row], float(rng.uniform(3500, 9000)))
         wide = int((known >= WIDE).sum())
         if self.judged is not None and wide < self.judged:
-            return self.draw(rows, rng, done)
+            if tries == 0:
+                raise ConfigError(
+                    f"fewer than {self.judged} of {rows} items reach {WIDE} Hz, again and again: give more "
+                    "wide recordings, or leave out --graph"
+                )
+            return self.draw(rows, rng, done, tries - 1)
         peak = np.maximum(1.0, np.abs(wanted).max(1, keepdims=True))
         acoustic = self.config.acoustic_dim
         batch = WaveBatch(

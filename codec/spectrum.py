@@ -71,7 +71,9 @@ class LogSpectrum(nn.Module):
         spectrum = rfft(wave.unfold(-1, self.size, self.patch) * self.window.on(wave.device))
         power = torch.view_as_real(spectrum).square().sum(-1)
         log = 0.5 * torch.log(power + QUIETEST**2)
-        return self.projection(log).transpose(1, 2)
+        weight = getattr(self.projection, "weight", None)
+        kind = weight.dtype if isinstance(weight, Tensor) else torch.float32
+        return self.projection(log.to(kind)).transpose(1, 2)
 
 
 class InverseSpectrum(nn.Module):

@@ -122,7 +122,7 @@ class Codec:
         return Codes(np.concatenate(parts), stream.samples, self.layout)
 
     def decode(self, codes: Codes) -> Audio:
-        """The recording, 24 kHz, as long as it was.
+        """The recording, 24 kHz, as long as it was; what was near full scale may come back beyond 1.
 
         Raises:
             AudioError: codes of another codec.
@@ -273,12 +273,13 @@ class DecodeStream:
         parts = [np.zeros(0, np.float32)]
         for begin in range(0, len(frames), LONGEST_STEP):
             codes = torch.as_tensor(frames[begin : begin + LONGEST_STEP], device=self._device).long()
-            latents = self._quantizer.decode(codes[None]).to(self._dtype)
+            latents = self._quantizer.decode(codes[None])
             wave = self._decoder.step(latents, self._state, self._active)[0]
             self._heard = True
             parts.append(self._on_time(wave.float().cpu().numpy()))
         return np.concatenate(parts)
 
+    @torch.inference_mode()
     def finish(self) -> Samples:
         """The samples still due; nothing the second time, and nothing of a stream without frames."""
         if self._finished or not self._heard:

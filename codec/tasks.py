@@ -41,7 +41,7 @@ class Recipe:
     finest: int = 512  # samples in the shortest window of spectra: shorter ones tell one pulse from the next
     pitch: float = 10.0  # of the source, in natural logarithms
     power: float = 15.0  # of the power that the source's gains lead one to expect
-    forced: bool = True  # the source takes the pitch as it is, until the decoder knows it
+    forced: bool = True  # in this stage the source takes the pitch of the recording
     fade: float = 1.0  # factor on `stft` and `wave` with every step
     semantic: Semantic = "teacher"
     revive: bool = True  # of a learned codebook: k-means to begin with, and no entry stays unused
@@ -180,7 +180,7 @@ class CodecTask(nn.Module):
             figures |= {"pitch": missed.detach(), "power": envelope.detach()}
             loss = loss + recipe.pitch * missed + recipe.power * envelope
         delay = self.config.output_delay
-        # What a flush gives is half a sound, and of no account.
+        # What a flush gives is made up by the last position, and of no account.
         found, wanted = found[:, : found.shape[1] - delay], batch.wanted[:, : found.shape[1] - delay]
         mel, stft = spectral_distances(found, wanted, batch.known, recipe.finest)
         figures |= {"mel": mel.detach(), "stft": stft.detach()}

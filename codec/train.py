@@ -6,10 +6,10 @@
 2. `adversarial`: slim discriminators; the encoder stays as it is, so that codes made before stay valid.
 3. `export`: the averaged weights as a model folder.
 
-Instead of the first two, `published` trains all at once by the paper's losses, for those who have the GPUs;
-`encoder` fits an encoder to a frozen decoder and codebook, as those of the released checkpoint. With `words`
-their codes learn from a Whisper's decoder instead of its encoder, once `rillvox train words` has run it
-(`prepare_words.py`).
+Instead of the first two, `published` trains all at once by the paper's losses, and by what a head with a
+source needs besides (its pitch, its power), for those who have the GPUs; `encoder` fits an encoder to a
+frozen decoder and codebook, as those of the released checkpoint. With `words` their codes learn from a
+Whisper's decoder instead of its encoder, once `rillvox train words` has run it (`prepare_words.py`).
 
 Every stage resumes from its folder, logs to `log.jsonl`, keeps averaged weights, and leaves what it sounds
 and looks like in `heard/`.
@@ -82,6 +82,8 @@ def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = pri
         raise ConfigError("stage encoder needs --freeze-decoder, the model folder that it is fitted to")
     if run.decoder is not None and stage not in ("encoder", "export"):
         raise ConfigError(f"--freeze-decoder is for the stages encoder and export, not {stage}")
+    if run.graph and run.words:
+        raise ConfigError("--graph and --words exclude each other: batches of words are not alike")
     if run.graph and run.precision != "32-true":
         raise ConfigError("--graph needs --precision 32-true: what is captured has one precision")
     if run.words and stage != "export" and (run.recipe or RECIPES[stage]).semantic == "teacher":
@@ -195,7 +197,7 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
         latents = settle_encoder(task.model, some.heard)
         if model is None:
             settle_decoder(task.model, latents, some.ids)
-    if run.graph:
+    if run.graph and recipe.critics:
         rows.judged = round(run.rows * WIDE_SHARE * 0.6)  # batches that are to be replayed are alike
 
     def draw(rng: np.random.Generator, done: float) -> Any:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import AudioError, ConfigError
+from ..errors import AudioError, ConfigError, RillvoxError
 from .augment import set_level
 from .manifests import Clip, Manifest
 from .sounds import LEVEL_DBFS, PITCH_STEP, RATE, STEP, Sounds
@@ -59,6 +59,7 @@ def unpack(meta: Path, out: Path, data: Sequence[Path], say: Callable[[str], Non
     pitch: list[NDArray[np.float16]] = []
     lines: list[str] = []
     offset = lost = 0
+    missing = len(wanted) - len(found)
     whole_ids, whole_pitch = arrays["ids"], arrays["pitch"]
     with ProcessPoolExecutor(cpu_count()) as workers:
         waves = workers.map(_read, [jobs[clip["id"]] for clip in found], chunksize=16)
@@ -72,12 +73,16 @@ def unpack(meta: Path, out: Path, data: Sequence[Path], say: Callable[[str], Non
             pitch.append(whole_pitch[begin // PITCH_STEP : (begin + count) // PITCH_STEP])
             lines.append(json.dumps({**clip, "offset": offset}) + "\n")
             offset += count
+    if not lines:
+        raise ConfigError(
+            f"{meta}: all of its clips read otherwise than before; are these the same recordings?"
+        )
     pcm.flush()
     np.save(out / "ids.npy", np.concatenate(ids))
     np.save(out / "pitch.npy", np.concatenate(pitch))
     (out / "clips.jsonl").write_text("".join(lines))
     shutil.copyfile(meta / "codebook.safetensors", out / "codebook.safetensors")
-    say(f"{len(lines)} clips, {offset / RATE / 3600:.2f} hours; {lost} read otherwise than before")
+    say(f"{len(lines)} clips, {offset / RATE / 3600:.2f} hours; {missing} not there, {lost} not as before")
     return Sounds(out)
 
 
@@ -99,7 +104,10 @@ def _main(argv: Sequence[str]) -> None:
     if len(argv) == 3 and argv[0] == "pack":
         pack(Path(argv[1]), Path(argv[2]))
     elif len(argv) > 3 and argv[0] == "unpack":
-        unpack(Path(argv[1]), Path(argv[2]), [Path(name) for name in argv[3:]])
+        try:
+            unpack(Path(argv[1]), Path(argv[2]), [Path(name) for name in argv[3:]])
+        except RillvoxError as error:
+            raise SystemExit(str(error)) from error
     else:
         raise SystemExit("usage: pack SOUNDS META | unpack META SOUNDS DATA...")
 

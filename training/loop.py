@@ -109,6 +109,7 @@ def train(
         torch.set_float32_matmul_precision("high")
         for group in optimizer.param_groups:
             group["lr"] = torch.zeros((), device=device)
+            group["capturable"] = True  # a checkpoint made without it says otherwise
     replayed = GraphedStep(task, bare, config.clip) if graph else None
     started = saved = time.monotonic()
     seen: list[dict[str, Tensor]] = []
@@ -134,7 +135,7 @@ def train(
         done = step == config.steps
         if step % config.log_every == 0 or done:
             row: dict[str, float] = {"step": step, "seconds": round(time.monotonic() - started, 1)}
-            row |= _means(seen)
+            row |= {name: value for name, value in _means(seen).items() if name == "loss" or value == value}
             if not math.isfinite(row["loss"]):
                 raise CheckpointError(
                     f"{folder}: the loss is no number any more at step {step}; go on from the last "

@@ -17,7 +17,7 @@ HOP = 240  # samples at 24 kHz
 _RATE, _TOP = 8000, 1600.0
 _WINDOW = 280  # samples at 8 kHz: 35 ms
 _LAGS = int(_RATE / LOWEST) + 2
-_FEWEST = int(_RATE / HIGHEST)
+_FEWEST = int(_RATE / HIGHEST) + 1
 _CANDIDATES = 8
 _JUMP, _SWITCH, _SILENT = 3.0, 0.3, 0.45  # costs: of an octave, of voice on and off, of no voice
 _STRONG = 1e-6  # power below which nobody speaks
@@ -77,7 +77,7 @@ def _path(likeness: NDArray[np.float32]) -> NDArray[np.float32]:  # pragma: no c
     local[:, 0] = _SILENT
     for t in range(count):
         row = likeness[t]
-        for lag in range(max(_FEWEST, 2), lags - 1):
+        for lag in range(_FEWEST, lags - 1):
             if row[lag] <= 0.3 or row[lag] < row[lag - 1] or row[lag] <= row[lag + 1]:
                 continue
             bend = row[lag - 1] - 2 * row[lag] + row[lag + 1]
@@ -89,7 +89,7 @@ def _path(likeness: NDArray[np.float32]) -> NDArray[np.float32]:  # pragma: no c
             for c in range(2, _CANDIDATES + 1):
                 if local[t, c] > local[t, worst]:
                     worst = c
-            if cost < local[t, worst]:
+            if cost < local[t, worst] and LOWEST <= _RATE / (lag + shift) <= HIGHEST:
                 local[t, worst] = cost
                 hertz[t, worst] = _RATE / (lag + shift)
     total = local.copy()

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,13 +14,16 @@ import soundfile
 import torch
 from tiny_codec import KINDS, made, sound
 
-from rillvox.audio import Audio
+from rillvox.audio import Audio, read_audio
 from rillvox.codec.checkpoint import save_model
 from rillvox.codec.codes import Codes
+from rillvox.codec.measures import aligned, mel_db
 from rillvox.codec.model import CodecModel
 from rillvox.codec.stream import Codec
 from rillvox.errors import AudioError, ConfigError
 from rillvox.kernels.fused_stage import FusedStage
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "recordings"
 
 
 def cut(total: int, longest: int, seed: int) -> list[int]:
@@ -170,3 +174,27 @@ def test_what_holds_of_the_encoder_does_not_change_the_fingerprint() -> None:
     assert Codec(copy).fingerprint == one.fingerprint
     torch.nn.init.zeros_(next(copy.decoder.parameters()))
     assert Codec(copy).fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_the_codec_that_comes_along_codes_and_decodes(weights: Literal["float32", "int8"]) -> None:
+    codec = Codec.load(weights=weights)
+    codes = codec.encode(SAMPLES / "printing.flac")
+    assert codes.values.shape == (121, 37)
+    audio = codec.decode(codes)
+    assert len(audio.samples) == codes.samples
+    mouth = codec.stream_decode()
+    parts = [mouth.feed(codes.values[k : k + 1]) for k in range(len(codes.values))]
+    streamed = np.concatenate([*parts, mouth.finish()])[: codes.samples]
+    assert np.abs(streamed - audio.samples).max() < 1e-5
+    original = read_audio(SAMPLES / "printing.flac", 24000).samples
+    assert mel_db(*aligned(original, audio.samples)) < 6
+    assert len(codec.decode(codec.encode(np.zeros(7, np.float32))).samples) == 7
+    silence = codec.decode(codec.encode(np.zeros(48000, np.float32))).samples
+    assert np.abs(silence).max() < 1e-3
+
+
+def test_half_precision_codes_and_decodes() -> None:
+    codec = Codec.load(dtype=torch.bfloat16)
+    codes = codec.encode(SAMPLES / "printing.flac")
+    assert np.isfinite(codec.decode(codes).samples).all()

@@ -74,7 +74,7 @@ def test_a_recording_that_is_not_there_is_left_out(recordings: Path, tmp_path: P
     assert np.array_equal(again.samples(again.clips[0]), whole.samples(old))
     assert np.array_equal(again.codes(again.clips[0], 480, 4), whole.codes(old, 480, 4))
     assert np.array_equal(again.hertz(again.clips[0], 480, 20), whole.hertz(old, 480, 20))
-    assert said == ["1 clips, 0.00 hours; 1 read otherwise than before"]
+    assert said == ["1 clips, 0.00 hours; 1 not there, 1 not as before"]
 
 
 def test_nothing_to_unpack_is_told(recordings: Path, tmp_path: Path) -> None:
