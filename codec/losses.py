@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import SAMPLE_RATE
+from .spectrum import rfft
 
 WINDOWS = (2048, 1024, 512, 256, 128)
 BANDS = (160, 120, 80, 40, 20)
 FLOOR = 1e-4
 TINY = 1e-9  # of power
 POWER_BANDS, POWER_FLOOR = 160, 1e-4
-_rfft = cast("Callable[[Tensor], Tensor]", torch.fft.rfft)  # pyright: ignore[reportUnknownMemberType]
 _stft = cast("Callable[..., Tensor]", torch.stft)  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -130,7 +130,7 @@ def power_distance(power: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
     size = 2 * (power.shape[-1] - 1)
     hop = size // 4
     windows = F.pad(wanted, (size - hop, 0)).unfold(-1, size, hop) * hann(size, wanted.device)
-    real = torch.view_as_real(_rfft(windows)).square().sum(-1)
+    real = torch.view_as_real(rfft(windows)).square().sum(-1)
     filters = mel_filters(size, POWER_BANDS, power.device).T
     difference = torch.log10(power @ filters + POWER_FLOOR) - torch.log10(real @ filters + POWER_FLOOR)
     counts = (band_centres(POWER_BANDS, power.device)[None] < known[:, None]).to(power.dtype)[:, None]

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from ..audio import Audio
 from ..errors import AudioError, ConfigError
-from ..training.augment import set_level
 from ..training.manifests import Manifest
-from ..training.sounds import LEVEL_DBFS, RATE, STEP, Sound, Sounds, write_sounds
+from ..training.sounds import RATE, STEP, Sound, Sounds, as_pcm, levelled, write_sounds
 from ..training.teacher import WhisperTeacher
 
 _eigh = cast(
@@ -68,12 +67,11 @@ def prepare(
             except AudioError as error:
                 say(f"left out: {error}")
                 continue
-            wave = set_level(audio.resample(RATE).samples, LEVEL_DBFS)  # as `training/carry.py` does
-            wave = wave[: len(wave) // STEP * STEP]
+            wave = levelled(audio.resample(RATE).samples)
             if len(wave) < PER_FRAME * STEP:
                 continue
             waves.append(wave)
-            parts.append(np.rint(np.clip(wave, -1, 1) * 32767).astype(np.int16))
+            parts.append(as_pcm(wave))
             name = clip.corpus or manifest.folder.name
             if manifest.folder.name.endswith("_dev"):
                 name = manifest.folder.name  # development sets are known by their folder

@@ -36,7 +36,7 @@ from ..training.sounds_words import Words
 from .checkpoint import load_model, save_model
 from .config import CodecConfig, small_codec
 from .dumps import dump
-from .initial import settle_decoder, settle_encoder
+from .initial import settle, settle_encoder
 from .losses import mel_distance
 from .model import CodecEncoder, CodecModel
 from .rows import TOP, WIDE_SHARE, WaveRows
@@ -82,6 +82,8 @@ def main_train_codec(stage: str, run: CodecRun, say: Callable[[str], None] = pri
         raise ConfigError("stage encoder needs --freeze-decoder, the model folder that it is fitted to")
     if run.decoder is not None and stage not in ("encoder", "export"):
         raise ConfigError(f"--freeze-decoder is for the stages encoder and export, not {stage}")
+    if run.blend and stage != "export":
+        raise ConfigError(f"--blend is for the stage export, not {stage}")
     if run.graph and run.words:
         raise ConfigError("--graph and --words exclude each other: batches of words are not alike")
     if run.graph and run.precision != "32-true":
@@ -194,9 +196,10 @@ def train_stage(stage: str, run: CodecRun, sounds: Sounds, say: Callable[[str], 
     rows = WaveRows(sounds, config, run.frames, noises, texts, words)
     if fresh and run.init is None and stage != "adversarial":
         some = rows.draw(SETTLING_ROWS, np.random.default_rng(run.seed), 0.0)
-        latents = settle_encoder(task.model, some.heard)
         if model is None:
-            settle_decoder(task.model, latents, some.ids)
+            settle(task.model, some.heard, some.ids)
+        else:
+            settle_encoder(task.model, some.heard)
     if run.graph and recipe.critics:
         rows.judged = round(run.rows * WIDE_SHARE * 0.6)  # batches that are to be replayed are alike
 

@@ -23,9 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AudioError, ConfigError, RillvoxError
-from .augment import set_level
 from .manifests import Clip, Manifest
-from .sounds import LEVEL_DBFS, PITCH_STEP, RATE, STEP, Sounds
+from .sounds import PITCH_STEP, RATE, STEP, Sounds, as_pcm, levelled
 
 
 def pack(sounds: Path, meta: Path) -> None:
@@ -89,15 +88,9 @@ def unpack(meta: Path, out: Path, data: Sequence[Path], say: Callable[[str], Non
 def _read(job: tuple[Manifest, Clip]) -> NDArray[np.int16] | None:
     manifest, clip = job
     try:
-        return as_pcm(manifest.load(clip).resample(RATE).samples)
+        return as_pcm(levelled(manifest.load(clip).resample(RATE).samples))
     except AudioError:
         return None
-
-
-def as_pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:
-    """A recording at 24 kHz as a prepared folder keeps it: at one loudness, a whole number of steps."""
-    wave = set_level(wave, LEVEL_DBFS)
-    return np.rint(np.clip(wave[: len(wave) // STEP * STEP], -1, 1) * 32767).astype(np.int16)
 
 
 def _main(argv: Sequence[str]) -> None:

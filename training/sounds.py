@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import ConfigError
+from .augment import set_level
 from .pool import HELD_OUT
 
 RATE = 24000
@@ -86,6 +87,17 @@ class Sounds:
     def training(self) -> list[Sound]:
         """Clips that may be trained on."""
         return [clip for clip in self.clips if clip.corpus not in HELD_OUT]
+
+
+def levelled(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A recording at 24 kHz as a folder keeps it: at one loudness, a whole number of steps."""
+    wave = set_level(wave, LEVEL_DBFS)
+    return wave[: len(wave) // STEP * STEP]
+
+
+def as_pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:
+    """The same in 16 bits."""
+    return np.rint(np.clip(wave, -1, 1) * 32767).astype(np.int16)
 
 
 def write_sounds(

@@ -11,8 +11,8 @@ import soundfile
 import torch
 
 from rillvox.errors import ConfigError
-from rillvox.training.carry import as_pcm, pack, unpack
-from rillvox.training.sounds import RATE, STEP, Sound, Sounds, write_sounds
+from rillvox.training.carry import pack, unpack
+from rillvox.training.sounds import RATE, STEP, Sound, Sounds, as_pcm, levelled, write_sounds
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def prepared(recordings: Path, out: Path) -> Sounds:
     offset = 0
     for clip in manifest.clips:
         audio = manifest.load(clip)
-        parts.append(as_pcm(audio.resample(RATE).samples))
+        parts.append(as_pcm(levelled(audio.resample(RATE).samples)))
         clips.append(Sound(clip.id, "tones", "s", audio.rate, offset, len(parts[-1])))
         offset += len(parts[-1])
     ids = np.random.default_rng(1).integers(0, 9, offset // STEP).astype(np.int16)
