@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,12 @@ from .dispatch import Operation
 from .state import StateTree, active_rows, leaf, put, spread, take
 
 PadMode = Literal["zeros", "replicate", "reflect"]
+
+
+class Step(Protocol):
+    """A faster `step` of a layer, with the layer's state."""
+
+    def step(self, x: Tensor, state: StateTree, active: Tensor) -> Tensor: ...
 
 
 class CausalConv1d(nn.Module):
@@ -43,6 +49,7 @@ class CausalConv1d(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.matrix: nn.Module | None = None  # [channels * kernel] to [out_channels], once packed
+        self.fused: Step | None = None  # once packed
         _draw(self.weight, self.bias, in_channels * kernel_size)
 
     def initial_state(
@@ -88,6 +95,8 @@ class CausalConv1d(nn.Module):
         slots, _, time = x.shape
         if time == 0 or time % self.stride:
             raise ValueError(f"a step takes a multiple of {self.stride} inputs, got {time}")
+        if self.fused is not None:
+            return self.fused.step(x, state, active)
         if not bool(active.any()):
             return x.new_zeros(slots, self.out_channels, time // self.stride)
         rows = active_rows(active)
@@ -141,7 +150,7 @@ class CausalConvTranspose1d(nn.Module):
         self.past = -(-kernel_size // stride) - 1
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels, kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.matrix: nn.Module | None = None  # [channels] to [out_channels * kernel], once packed
+        self.fused: Step | None = None  # once packed
         _draw(self.weight, self.bias, out_channels * kernel_size)
 
     def initial_state(
@@ -160,6 +169,8 @@ class CausalConvTranspose1d(nn.Module):
         slots, _, time = x.shape
         if time == 0:
             raise ValueError("a step takes at least one input, got none")
+        if self.fused is not None:
+            return self.fused.step(x, state, active)
         if not bool(active.any()):
             return x.new_zeros(slots, self.out_channels, time * self.stride)
         rows = active_rows(active)
@@ -167,10 +178,7 @@ class CausalConvTranspose1d(nn.Module):
         padded = torch.cat([take(leaf(state, "past"), rows).to(x.dtype), x], dim=-1)
         if self.past:
             put(leaf(state, "past"), rows, padded[..., -self.past :])
-        if self.matrix is None:
-            y = CONVOLVE_TRANSPOSED.on(x.device)(padded, self.weight, self.bias, self.stride)
-        else:
-            y = overlapped(self.matrix(padded.transpose(1, 2)), self.kernel_size, self.bias, self.stride)
+        y = CONVOLVE_TRANSPOSED.on(x.device)(padded, self.weight, self.bias, self.stride)
         begin = self.past * self.stride
         return spread(y[..., begin : begin + time * self.stride], rows, slots)
 

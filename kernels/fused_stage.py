@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .fused import as_array, rounded
-from .int8 import round_weight
+from .columns import in_columns, layers_in_columns
+from .fused import as_array
 from .position import alibi_slopes
-from .state import StateTree, active_rows, leaf, put, spread, subtree, take
+from .state import StateTree, active_rows, leaf, spread, subtree, take
 from .transformer import Block, Transformer
 
 
@@ -34,9 +34,6 @@ def fits_one_stage(stack: Transformer) -> bool:
         and config.qk_norm_eps is not None
         and config.layer_scale is not None
         and not config.final_norm
-        and config.dim % 4 == 0
-        and config.hidden_dim % 2 == 0
-        and config.n_heads * config.head_dim % 4 == 0
     )
 
 
@@ -54,10 +51,10 @@ class FusedStage(nn.Module):
         blocks = [cast("Block", block) for block in stack.layers]
         attentions = [block.attention for block in blocks]
         mlps = [block.feed_forward for block in blocks]
-        self.qkv = rounded([torch.cat([a.wq.weight, a.wk.weight, a.wv.weight]) for a in attentions])
-        self.wo = rounded([a.wo.weight for a in attentions])
-        self.gate_up = rounded([torch.cat([m.w1.weight, m.w3.weight]) for m in mlps])  # pyright: ignore
-        self.down = rounded([m.w2.weight for m in mlps])  # pyright: ignore
+        self.qkv = layers_in_columns([torch.cat([a.wq.weight, a.wk.weight, a.wv.weight]) for a in attentions])
+        self.wo = layers_in_columns([a.wo.weight for a in attentions])
+        self.gate_up = layers_in_columns([torch.cat([m.w1.weight, m.w3.weight]) for m in mlps])  # pyright: ignore
+        self.down = layers_in_columns([m.w2.weight for m in mlps])  # pyright: ignore
         norms: list[Tensor] = [
             norm.weight for block in blocks for norm in (block.attention_norm, block.ffn_norm)
         ]
@@ -99,16 +96,14 @@ class FusedStage(nn.Module):
         capacity = leaf(rings[0], "k").shape[2]
         if span + time - 1 > capacity:
             raise ValueError(f"a step takes at most {capacity - span + 1} positions, got {time}")
-        if not bool(active.any()):
-            return torch.zeros_like(x)
         rows = active_rows(active)
-        counter = leaf(state, "position")
-        positions = take(counter, rows)
+        if rows is not None and not len(rows):
+            return torch.zeros_like(x)
         y = as_array(take(x, rows).clone(memory_format=torch.contiguous_format))
         stage(
             y,
             np.arange(slots) if rows is None else rows.numpy(),
-            positions.numpy(),
+            leaf(state, "position").numpy(),
             self.slopes,
             tuple(leaf(ring, "k").numpy() for ring in rings),
             tuple(leaf(ring, "v").numpy() for ring in rings),
@@ -124,7 +119,6 @@ class FusedStage(nn.Module):
             span,
             config.n_heads,
         )
-        put(counter, rows, positions + time)
         return spread(torch.from_numpy(y).to(x.dtype), rows, slots)  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -138,18 +132,15 @@ class WeightInt8Linear(nn.Module):
         """Round float weights [out, in]; `bias` [out] stays float32."""
         super().__init__()
         self.in_features, self.out_features = weight.shape[1], weight.shape[0]
-        whole, scale = round_weight(weight.detach())
-        more = -self.out_features % 4  # outputs are computed in fours
-        self.whole = np.pad(whole.numpy(), ((0, more), (0, 0)))
-        self.scale = np.pad(scale.numpy(), (0, more))
+        self.whole, self.scale = in_columns(weight)
         self.bias = None if bias is None else bias.detach().float().clone()
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out], float32."""
-        from .numba_stage import dense_many
+        from .numba_dense import dense_many
 
         rows = as_array(x.reshape(-1, self.in_features))
-        y = np.empty((len(rows), len(self.whole)), np.float32)
+        y = np.empty((len(rows), len(self.scale)), np.float32)
         dense_many(rows, self.whole, self.scale, y)
         found = torch.from_numpy(y)[:, : self.out_features]  # pyright: ignore[reportUnknownMemberType]
         if self.bias is not None:

@@ -28,7 +28,16 @@ _jit = cast("Callable[..., Callable[[Any], Any]]", numba.njit)  # pyright: ignor
 def compiled(function: F) -> F:
     """Machine code at the first call, kept on disk for the next process where a folder can be written."""
     # Sums may be reordered when the code is made, never when it runs: the order is the same for every row.
-    options = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+    return _made(function, fastmath=True)
+
+
+def compiled_in_order(function: F) -> F:
+    """The same, with every sum in the order in which it is written."""
+    return _made(function, fastmath={"contract"})
+
+
+def _made(function: F, **options: Any) -> F:
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
         return _jit(cache=True, **options)(function)
     except RuntimeError:  # nowhere to keep it

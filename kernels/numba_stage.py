@@ -1,7 +1,7 @@
 """A codec stage's whole step, several positions of a few streams, compiled by numba.
 
 As `numba_decoder.py`, for blocks with normalised queries and keys, ALiBi and LayerScale. A frame brings one
-to eight positions, so that weights are turned to float once for all of them.
+to eight positions, which share what is done to the weights.
 """
 
 from __future__ import annotations
@@ -10,39 +10,9 @@ import math
 
 import numpy as np
 
+from .columns import COLUMNS
 from .numba_decoder import Bytes, Floats, Ints, compiled, normalise
-
-
-@compiled
-def dense_many(x: Floats, weight: Bytes, scale: Floats, y: Floats) -> None:
-    """y [rows, out] = x [rows, in] times int8 [out, in], with a scale for each output; out in fours."""
-    width = x.shape[1]
-    a = np.empty(width, np.float32)
-    b = np.empty(width, np.float32)
-    c = np.empty(width, np.float32)
-    d = np.empty(width, np.float32)
-    for o in range(0, weight.shape[0], 4):
-        for i in range(width):
-            a[i] = weight[o, i]
-            b[i] = weight[o + 1, i]
-            c[i] = weight[o + 2, i]
-            d[i] = weight[o + 3, i]
-        for r in range(x.shape[0]):
-            # The same loops for every row: its bits don't depend on how many there are.
-            e = np.float32(0)
-            f = np.float32(0)
-            g = np.float32(0)
-            h = np.float32(0)
-            for i in range(width):
-                v = x[r, i]
-                e += v * a[i]
-                f += v * b[i]
-                g += v * c[i]
-                h += v * d[i]
-            y[r, o] = e * scale[o]
-            y[r, o + 1] = f * scale[o + 1]
-            y[r, o + 2] = g * scale[o + 2]
-            y[r, o + 3] = h * scale[o + 3]
+from .numba_dense import dense_many
 
 
 @compiled
@@ -80,7 +50,7 @@ def attend_leaning(
 def stage(
     x: Floats,
     slots: Ints,
-    positions: Ints,
+    counter: Ints,
     slopes: Floats,
     keys: tuple[Floats, ...],
     values: tuple[Floats, ...],
@@ -104,10 +74,10 @@ def stage(
 
     Args:
         x: [rows, time, dim], overwritten with the output.
-        slots: slot of each row. positions: of each row's first position.
+        slots: slot of each row. counter: [slots], position of each one's next; moves on.
         slopes: [n_heads]; a key `d` positions back loses `slope * d`.
         keys, values: of each layer [slots, n_heads, capacity, head_dim], capacity >= span + time - 1.
-        qkv, wo, gate_up, down: see `numba_decoder.decode`.
+        qkv, wo, gate_up, down: see `numba_decoder.decode`; their outputs are in columns.
         norms: [2 layers, dim]. head_norms: [2 layers, n_heads head_dim], of queries and keys.
         layer_scales: [2 layers, dim], of attention and feed-forward.
         span: visible keys with the query's own.
@@ -119,13 +89,13 @@ def stage(
     many = rows * time
     flat = x.reshape(many, dim)
     normed = np.empty((many, dim), np.float32)
-    mixed = np.empty((many, qkv.shape[1]), np.float32)
+    mixed = np.empty((many, qkv.shape[1] * COLUMNS), np.float32)
     q = np.empty((many, width), np.float32)
     k = np.empty((many, width), np.float32)
     heard = np.empty((many, width), np.float32)
-    inner = np.empty((many, 2 * hidden), np.float32)
+    inner = np.empty((many, gate_up.shape[1] * COLUMNS), np.float32)
     gated = np.empty((many, hidden), np.float32)
-    update = np.empty((many, dim), np.float32)
+    update = np.empty((many, wo.shape[1] * COLUMNS), np.float32)
     scores = np.empty(span, np.float32)
     for layer in range(qkv.shape[0]):
         normalise(flat, norms[2 * layer], eps, normed)
@@ -133,9 +103,9 @@ def stage(
         normalise(mixed[:, :width], head_norms[2 * layer], head_eps, q)
         normalise(mixed[:, width : 2 * width], head_norms[2 * layer + 1], head_eps, k)
         for r in range(rows):
-            k_ring, v_ring = keys[layer][slots[r]], values[layer][slots[r]]
+            k_ring, v_ring, first = keys[layer][slots[r]], values[layer][slots[r]], int(counter[slots[r]])
             for t in range(time):
-                entry = (positions[r] + t) % capacity
+                entry = (first + t) % capacity
                 m = r * time + t
                 for h in range(n_heads):
                     for j in range(head_dim):
@@ -145,7 +115,7 @@ def stage(
                 m = r * time + t
                 for h in range(n_heads):
                     head = slice(h * head_dim, (h + 1) * head_dim)
-                    ring_k, ring_v, at = k_ring[h], v_ring[h], positions[r] + t
+                    ring_k, ring_v, at = k_ring[h], v_ring[h], first + t
                     attend_leaning(q[m, head], ring_k, ring_v, at, span, slopes[h], scores, heard[m, head])
         dense_many(heard, wo[layer], wo_scale[layer], update)
         for m in range(many):
@@ -161,3 +131,5 @@ def stage(
         for m in range(many):
             for i in range(dim):
                 flat[m, i] += update[m, i] * layer_scales[2 * layer + 1, i]
+    for r in range(rows):
+        counter[slots[r]] += time

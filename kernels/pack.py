@@ -9,6 +9,7 @@ from torch import nn
 
 from .attention import Attention
 from .conv import CausalConv1d, CausalConvTranspose1d
+from .fused_conv import FusedConv, FusedConvTranspose
 from .fused_stage import FusedStage, WeightInt8Linear, fits_one_stage
 from .int8 import Int8Linear
 from .mlp import SwiGLU
@@ -49,10 +50,12 @@ def pack_weights(model: nn.Module) -> None:
             if isinstance(child, Transformer) and fits_one_stage(child):
                 setattr(module, name, FusedStage(child))
     for module in list(model.modules()):
-        if isinstance(module, CausalConv1d):
+        if isinstance(module, CausalConvTranspose1d):
+            module.fused = FusedConvTranspose(module)
+        elif isinstance(module, CausalConv1d) and module.past_mode != "reflect":
+            module.fused = FusedConv(module)
+        elif isinstance(module, CausalConv1d):
             module.matrix = WeightInt8Linear(module.weight.flatten(1), module.bias)
-        elif isinstance(module, CausalConvTranspose1d):
-            module.matrix = WeightInt8Linear(module.weight.flatten(1).T)
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(module, name, WeightInt8Linear(child.weight, child.bias))

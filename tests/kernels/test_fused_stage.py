@@ -10,15 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rillvox.kernels.conv import (
-    CausalConv1d,
-    CausalConvTranspose1d,
-    convolve_transposed,
-    transposed_as_matrix,
-)
+from rillvox.kernels.conv import convolve_transposed, transposed_as_matrix
 from rillvox.kernels.fused_stage import FusedStage, WeightInt8Linear, fits_one_stage
 from rillvox.kernels.int8 import round_weight
-from rillvox.kernels.pack import pack_weights
 from rillvox.kernels.state import flatten
 from rillvox.kernels.transformer import Transformer, TransformerConfig
 
@@ -147,24 +141,3 @@ def test_a_transposed_convolution_as_a_product(kernel: int, stride: int) -> None
     for given in (bias, None):
         want = convolve_transposed(x, weight, given, stride)
         torch.testing.assert_close(transposed_as_matrix(x, weight, given, stride), want)
-
-
-@torch.no_grad()
-def test_packed_convolutions_step_as_plain_ones_do() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(1, 12, 24)
-    everyone = torch.ones(1, dtype=torch.bool)
-    for layer in (CausalConv1d(12, 8, 4, 2), CausalConvTranspose1d(12, 8, 4, 2)):
-        whole, scale = round_weight(
-            layer.weight.flatten(1) if isinstance(layer, CausalConv1d) else layer.weight.flatten(1).T
-        )
-        near = whole * scale[:, None]
-        if isinstance(layer, CausalConvTranspose1d):
-            near = near.T
-        layer.weight.copy_(near.reshape(layer.weight.shape))
-        plain = layer.step(x, layer.initial_state(1), everyone)
-        pack_weights(nn.Sequential(layer))
-        assert layer.matrix is not None
-        torch.testing.assert_close(
-            layer.step(x, layer.initial_state(1), everyone), plain, atol=1e-4, rtol=1e-4
-        )
