@@ -4,6 +4,9 @@ The released Voxtral Codec has no encoder. Its decoder is differentiable, though
 can be sought: descend on what the decoded wave lacks, straight through the nearest entry and the nearest
 levels, and keep the codes that came nearest. A clip of a few seconds takes hundreds of passes through the
 decoder and back.
+
+Where the decoder reads a pitch from the codes, the sound does not teach it: the recording's own is a second
+aim.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from .config import SAMPLE_RATE
 from .discriminator import PUBLISHED_SIZES
 from .losses import mel_distance, spectrum
 from .model import CodecModel
+from .source import LOWEST, SourceFilter
 from .stream import Codec
 
 STEPS = 400
@@ -31,6 +35,8 @@ LONGEST = 30.0  # seconds
 RATE = 0.05  # of Adam, in units of each latent's spread
 LOOK = 10  # steps between two looks at the codes themselves
 WAVE, MEL, STFT = 10.0, 15.0, 1.0
+PITCH = 10.0  # of natural logarithms of Hz, where a head reads a pitch from the codes
+LEVEL = 0.063  # root mean square of what is searched for a pitch: what the codec's training gave it, -24 dBFS
 ROUNDED_FROM = 0.4  # share of the steps after which latents are rounded; before, they move freely
 
 
@@ -50,11 +56,12 @@ def enrol(
     seed: int = 0,
     progress: Callable[[int, float], None] = lambda _step, _distance: None,
 ) -> Found:
-    """The codes whose sound comes nearest to `wave`, float32 mono [n] at 24 kHz.
+    """The codes whose sound and pitch come nearest to those of `wave`, float32 mono [n] at 24 kHz.
 
     Args:
         steps: of descent.
-        progress: is told each step and the least distance so far; the first says what all will take.
+        progress: is told each step and the distance of the best codes so far; the first says what all will
+            take.
 
     Raises:
         AudioError: no sound, or more than 30 s of it.
@@ -75,7 +82,10 @@ def enrol(
     flat = torch.zeros_like(z, requires_grad=True)  # steps from there, in units of the spread
     optimizer = torch.optim.Adam([flat], lr=RATE, betas=(0.9, 0.95))
     generator = torch.Generator(device).manual_seed(seed)
-    best = (math.inf, model.quantizer.encode(z))
+    hertz: Tensor | None = None
+    if isinstance(model.decoder.output, SourceFilter):
+        hertz = recorded_pitch(model, wave, frames).to(device)
+    best = math.inf, math.inf, model.quantizer.encode(z)
     known = torch.tensor([float(SAMPLE_RATE)], device=device)
     learning = [p for p in model.parameters() if p.requires_grad]
     for parameter in learning:
@@ -85,21 +95,24 @@ def enrol(
             done = step / steps
             optimizer.param_groups[0]["lr"] = RATE * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
             given = _given(model, z + flat * scale, done >= ROUNDED_FROM, generator)
-            loss = distance(model.decoder(given)[:, : target.shape[1]], target)
+            found, said = model.decoder.speak(given)
+            loss = distance(found[:, : target.shape[1]], target) + PITCH * missed(said, hertz)
             optimizer.zero_grad()
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
             optimizer.step()  # pyright: ignore[reportUnknownMemberType]
             if step % LOOK == LOOK - 1 or step == steps - 1:
                 with torch.no_grad():
                     codes = model.quantizer.encode(z + flat * scale)
-                    heard = model.decoder(model.quantizer.decode(codes))[:, : target.shape[1]]
-                    best = min(best, (float(mel_distance(heard, target, known)), codes), key=lambda x: x[0])
-            progress(step + 1, best[0])
+                    heard, said = model.decoder.speak(model.quantizer.decode(codes))
+                    mel = float(mel_distance(heard[:, : target.shape[1]], target, known))
+                    worth = MEL * mel + PITCH * float(missed(said, hertz))
+                    best = min(best, (worth, mel, codes), key=lambda x: x[0])
+            progress(step + 1, best[1])
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
-    values = best[1][0].cpu().numpy()
-    return Found(Codes(values, len(wave), codec.layout), best[0])
+    _, mel, codes = best
+    return Found(Codes(codes[0].cpu().numpy(), len(wave), codec.layout), mel)
 
 
 def distance(found: Tensor, wanted: Tensor) -> Tensor:
@@ -113,6 +126,30 @@ def distance(found: Tensor, wanted: Tensor) -> Tensor:
     ]
     mel = mel_distance(found, wanted, known)
     return WAVE * (found - wanted).abs().mean() + MEL * mel + STFT * torch.stack(terms).mean()
+
+
+def missed(said: tuple[Tensor, Tensor] | None, hertz: Tensor | None) -> Tensor:
+    """How far the pitch of the codes is from the recording's where that has one; 0 of a head without.
+
+    Args:
+        said: what `CodecDecoder.speak` gives beside the wave.
+        hertz: [1, positions], 0 where there is no voice.
+    """
+    if said is None or hertz is None:
+        return torch.zeros(())
+    voiced = hertz > 0
+    error = (said[0] - hertz.clamp(min=LOWEST).log()).abs() * voiced
+    return error.sum() / voiced.sum().clamp(min=1)
+
+
+def recorded_pitch(model: CodecModel, wave: NDArray[np.float32], frames: int) -> Tensor:
+    """Hz [1, positions] of a recording at the end of every position, 0 where no voice is."""
+    from ..training.pitch import HOP, pitch  # compiles; not every decoder asks for it
+
+    level = float(np.sqrt(np.square(wave).mean()))
+    found = pitch(wave * np.float32(LEVEL / max(level, 1e-9)))
+    at = np.rint(np.arange(1, frames * model.config.positions + 1) * (model.config.patch / HOP)).astype(int)
+    return torch.as_tensor(np.where(at < len(found), found[np.minimum(at, len(found) - 1)], 0))[None]
 
 
 def _begin(codec: Codec, target: Tensor, seed: int) -> tuple[Tensor, Tensor]:

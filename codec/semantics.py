@@ -18,6 +18,7 @@ frames.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -83,17 +84,25 @@ class TeacherCodes(nn.Module):
 
 
 class FixedCodes(nn.Module):
-    """The entries stay as they are; the latent commits itself to the nearest."""
+    """The entries stay as they are; the latent commits itself to the nearest.
 
-    def __init__(self, commitment: float) -> None:
+    To small latents the shortest entries are the nearest, whatever their direction, and commitment keeps them
+    there: a few entries take all. With `usage` the latents of a batch are to be near to all entries alike.
+    """
+
+    def __init__(self, commitment: float, usage: float = 0.0) -> None:
         super().__init__()
-        self.commitment = commitment
+        self.commitment, self.usage = commitment, usage
 
     def forward(self, z: Tensor, book: SemanticCodebook, ids: Tensor, draw: Tensor) -> Named:
         """As `TeacherCodes.forward`; the teacher's codes are not needed."""
         entries = book.entries()
-        ids = squares(z.detach(), entries).argmin(-1)
-        return committed(z, entries[ids], ids, draw, self.commitment * _scale(entries))
+        distance = squares(z, entries)
+        ids = distance.detach().argmin(-1)
+        named = committed(z, entries[ids], ids, draw, self.commitment * _scale(entries))
+        if self.usage:
+            named.loss = named.loss + self.usage * unused(distance, float(entries.var(0).sum()))
+        return named
 
 
 class LearnedCodes(nn.Module):
@@ -136,6 +145,16 @@ def committed(z: Tensor, entry: Tensor, ids: Tensor, draw: Tensor, weight: float
         loss=weight * commitment,
         figures={"commitment": commitment.detach(), "batch_perplexity": perplexity},
     )
+
+
+def unused(distance: Tensor, variance: float) -> Tensor:
+    """Nats between how evenly entries are meant in a batch and all of them alike.
+
+    Each latent means the entries by a softmax over its square distances [batch, frames, size], in units of
+    the entries' variance.
+    """
+    share = torch.softmax(-SHARPNESS * distance / variance, -1).mean((0, 1))
+    return math.log(len(share)) + (share * (share + 1e-12).log()).sum()
 
 
 def squares(z: Tensor, entries: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ class Recipe:
     naming: float = 2.0
     entry: float = 1.0  # square distance to the teacher's entry
     commitment: float = 0.1
+    usage: float = 1.0  # of a codebook that is frozen: that its entries are used alike, in nats
     asr: float = 1.0  # distillation from the teacher's frames, where the codes are not the teacher's own
     along: float = 0.0  # a language model's vectors of the words, see `textual.py`
     contrast: float = 0.0  # own word against other words
@@ -154,7 +155,8 @@ class CodecTask(nn.Module):
             else:
                 if recipe.semantic == "fsq" and model is None:
                     book.embedding_sum.copy_(grid(config.semantic_dim, torch.Generator().manual_seed(0)))
-                self.naming = FixedCodes(recipe.commitment)
+                frozen = recipe.semantic == "fixed"
+                self.naming = FixedCodes(recipe.commitment, recipe.usage if frozen else 0.0)
         self.text: TextTeacher | None = None
         if recipe.along or recipe.contrast:
             if text_width is None:

@@ -15,7 +15,7 @@ from tiny_codec import GOLDEN, frames_of_codes, golden, made
 from rillvox.codec import enrol as seeking
 from rillvox.codec.checkpoint import save_model
 from rillvox.codec.codes import Codes
-from rillvox.codec.enrol import enrol
+from rillvox.codec.enrol import enrol, missed, recorded_pitch
 from rillvox.codec.losses import mel_distance
 from rillvox.codec.model import CodecModel
 from rillvox.codec.stream import Codec
@@ -90,6 +90,56 @@ def test_an_encoder_is_where_it_begins() -> None:
     codec = made("spectral")
     wave = said(codec, 20)
     assert enrol(codec, wave, steps=20).distance <= distance(codec, codec.encode(wave), wave) + 1e-4
+
+
+def glide(seconds: float, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ten harmonics that rise from one pitch to the other, and the Hz of every sample."""
+    hertz = np.geomspace(low, high, round(seconds * 24000))
+    phase = 2 * np.pi * np.cumsum(hertz) / 24000
+    wave = sum(np.sin(k * phase) / k for k in range(1, 11))
+    return (0.02 * np.asarray(wave)).astype(np.float32), hertz
+
+
+@pytest.mark.parametrize("kind", ["source", "80 ms"])
+def test_the_pitch_of_a_recording_is_that_at_the_end_of_each_position(kind: str) -> None:
+    config = made(kind).config
+    wave, hertz = glide(1.0, 100, 400)
+    frames = config.frames_of(len(wave))
+    found = recorded_pitch(made(kind).model, wave, frames)[0].numpy()
+    assert len(found) == frames * config.positions
+    ends = config.patch * np.arange(1, len(found) + 1)
+    voiced = (found > 0) & (ends > 1200) & (ends < len(wave) - 1200)
+    assert voiced.sum() > 0.8 * len(wave) / config.patch
+    off = np.log(found[voiced] / hertz[ends[voiced]])
+    # In ten milliseconds the pitch rises by 1.4 %.
+    assert abs(np.median(off)) < 0.004
+    assert np.abs(off).max() < 0.05
+    assert recorded_pitch(made(kind).model, wave * np.float32(1e-3), frames).gt(0).sum() >= voiced.sum()
+
+
+def test_a_missed_pitch_counts_where_there_is_voice() -> None:
+    hertz = torch.tensor([[0.0, 100.0, 200.0, 0.0]])
+    said_ = torch.tensor([[80.0, 110.0, 200.0, 500.0]]).log()
+    assert float(missed((said_, said_), hertz)) == pytest.approx(np.log(1.1) / 2, rel=1e-4)
+    assert float(missed((said_, said_), torch.zeros(1, 4))) == 0
+    assert float(missed(None, None)) == 0
+
+
+def test_a_decoder_that_reads_a_pitch_is_brought_to_that_of_the_recording(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codec = mute("80 ms")
+    wave, _ = glide(1.0, 100, 300)
+    wanted = recorded_pitch(codec.model, wave, codec.config.frames_of(len(wave)))
+
+    def off(found: Codes) -> float:
+        given = codec.model.quantizer.decode(torch.as_tensor(found.values).long()[None])
+        with torch.no_grad():
+            return float(missed(codec.model.decoder.speak(given)[1], wanted))
+
+    taught = off(enrol(codec, wave, steps=40).codes)
+    monkeypatch.setattr(seeking, "PITCH", 0.0)
+    assert taught < 0.6 * off(enrol(codec, wave, steps=40).codes)
 
 
 def test_nothing_and_too_much_are_refused() -> None:

@@ -17,7 +17,7 @@ from tiny_codec import made
 from rillvox.codec.balance import Balancer
 from rillvox.codec.dumps import dump
 from rillvox.codec.quantizer import SemanticCodebook
-from rillvox.codec.semantics import FSQ_LEVELS, FixedCodes, LearnedCodes, TeacherCodes, grid, squares
+from rillvox.codec.semantics import FSQ_LEVELS, FixedCodes, LearnedCodes, TeacherCodes, grid, squares, unused
 from rillvox.codec.tasks import RECIPES
 from rillvox.codec.train import recipe_of
 from rillvox.errors import ConfigError
@@ -54,6 +54,33 @@ def test_a_committed_latent_passes_in_half_the_items_and_its_gradient_always() -
     torch.testing.assert_close(named.given[1], z[1])
     named.given.sum().backward()
     torch.testing.assert_close(z.grad, torch.ones_like(z))
+
+
+def test_short_entries_take_all_of_a_fixed_codebook_unless_all_are_to_be_used() -> None:
+    entries = drawn(0, 64, DIM) * torch.linspace(0.2, 2, 64)[:, None]
+    own = book(entries)
+    used: dict[float, float] = {}
+    for usage in (0.0, 1.0):
+        way = FixedCodes(0.1, usage)
+        z = (0.05 * drawn(1, 8, 16, DIM)).requires_grad_()
+        optimizer = torch.optim.Adam([z], lr=0.05)
+        for _ in range(60):
+            named = way(z, own, torch.zeros(8, 16), torch.rand(8))
+            optimizer.zero_grad()
+            named.loss.backward()
+            optimizer.step()
+        used[usage] = float(named.figures["batch_perplexity"])
+    assert used[0.0] < 4
+    assert used[1.0] > 16
+
+
+def test_entries_used_alike_lose_nothing_and_one_for_all_the_most() -> None:
+    entries = 20 * drawn(0, 12, DIM)
+    variance = float(entries.var(0).sum())
+    alike = unused(squares(entries[None], entries) * 100, variance)
+    assert float(alike) == pytest.approx(0, abs=1e-4)
+    one = unused(squares(entries[None, :1].expand(1, 12, DIM), entries) * 100, variance)
+    assert float(one) == pytest.approx(np.log(12), abs=1e-4)
 
 
 def test_the_fsq_grid_is_scalar_quantisation_in_disguise() -> None:
