@@ -285,3 +285,5 @@ class CodecModel(nn.Module):
         Weights are int8, what flows is float32. The codebook stays.
         """
         pack_weights(self)
+        if isinstance(self.decoder.output, SourceFilter):
+            self.decoder.output.pack()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..kernels.sampling import normal
 from ..kernels.state import StateTree, active_rows, leaf, put, spread, take
 from .config import SAMPLE_RATE, CodecConfig
+from .fused_source import FusedSource
 from .spectrum import OVERLAP, Hann, irfft, overlap_add, rfft
 
 LOWEST, HIGHEST = 50.0, 550.0  # Hz of the pitch
@@ -81,6 +82,11 @@ class SourceFilter(nn.Module):
             self.projection.bias[: 2 * self.bins] -= 4.0
         self.window = Hann(self.size)
         self._noise: dict[torch.device, Tensor] = {}
+        self.fused: FusedSource | None = None  # once packed
+
+    def pack(self) -> None:
+        """Let steps on a CPU be compiled ones, with the packed weights that the projection has by now."""
+        self.fused = FusedSource(self, (LOWEST, HIGHEST, LOUDEST), _POWER)
 
     def initial_state(
         self, slots: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
@@ -136,6 +142,8 @@ class SourceFilter(nn.Module):
 
     def step(self, x: Tensor, latents: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """The next positions of every active slot, and the latents that they were made of."""
+        if self.fused is not None:
+            return self.fused.step(x, latents, state, active)
         rows = active_rows(active)
         x = take(x, rows).transpose(1, 2)
         begun, before, heard, pitch, phase, position = (
@@ -202,7 +210,7 @@ class SourceFilter(nn.Module):
         window = self.window.on(x.device)
         tonal = rfft(pulses.flatten(1).unfold(-1, self.size, self.patch) * window)
         at = position[:, None] + torch.arange(x.shape[1], device=x.device)
-        hiss = self._noise_spectra(x.device)[at.remainder(NOISE_PATCHES)]
+        hiss = self.noise_spectra(x.device)[at.remainder(NOISE_PATCHES)]
         gain = pulse_log.clamp(max=LOUDEST).exp()
         spectrum = tonal * torch.complex(gain * turn.cos(), gain * turn.sin())
         loud = noise_log.clamp(max=LOUDEST).exp()
@@ -213,7 +221,7 @@ class SourceFilter(nn.Module):
         return pieces.reshape(*pieces.shape[:2], OVERLAP, self.patch), power
 
     @torch.no_grad()
-    def _noise_spectra(self, device: torch.device) -> Tensor:
+    def noise_spectra(self, device: torch.device) -> Tensor:
         """Complex [NOISE_PATCHES, bins]: windows of an endless noise of power 1; a formula is no weight."""
         if device not in self._noise:
             seed = torch.zeros(1, dtype=torch.int64)

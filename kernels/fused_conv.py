@@ -26,17 +26,18 @@ class FusedConv:
         self.repeats = layer.past_mode == "replicate"
         # What one output sees lies side by side: whole positions one after the other.
         self.whole, self.scale = in_columns(layer.weight.transpose(1, 2).flatten(1))
-        self.bias = _padded(layer.bias, len(self.scale))
+        self.bias = None if layer.bias is None else _padded(layer.bias, len(self.scale))
 
     def step(self, x: Tensor, state: StateTree, active: Tensor) -> Tensor:
         """See `CausalConv1d.step`."""
-        from .numba_conv import convolve
+        from .numba_conv import seen
+        from .numba_dense import dense_many
 
         slots, _, time = x.shape
         rows = active_rows(active)
         if rows is not None and not len(rows):
             return x.new_zeros(slots, self.outputs, time // self.stride)
-        y = convolve(
+        windows = seen(
             as_array(take(x, rows).transpose(1, 2)),
             np.arange(slots) if rows is None else rows.numpy(),
             leaf(state, "past").numpy(),
@@ -44,11 +45,13 @@ class FusedConv:
             self.repeats,
             self.kernel,
             self.stride,
-            self.whole,
-            self.scale,
-            self.bias,
         )
-        found = torch.from_numpy(y)[..., : self.outputs].transpose(1, 2)  # pyright: ignore[reportUnknownMemberType]
+        y = np.empty((len(windows), len(self.scale)), np.float32)
+        dense_many(windows, self.whole, self.scale, y)
+        if self.bias is not None:
+            y += self.bias
+        y = y.reshape(-1, time // self.stride, len(self.scale))[..., : self.outputs]
+        found = torch.from_numpy(y).transpose(1, 2)  # pyright: ignore[reportUnknownMemberType]
         return spread(found.to(x.dtype), rows, slots)
 
 

@@ -20,7 +20,10 @@ def with_past(x: Floats, past: Floats) -> Floats:
     for p in range(before):
         for c in range(channels):
             padded[p, c] = past[c, p]
-    padded[before:] = x
+    # Loops, here and below: to assign a slice takes numba seconds to compile.
+    for t in range(time):
+        for c in range(channels):
+            padded[before + t, c] = x[t, c]
     for p in range(before):
         for c in range(channels):
             past[c, p] = padded[time + p, c]
@@ -28,7 +31,7 @@ def with_past(x: Floats, past: Floats) -> Floats:
 
 
 @compiled_in_order
-def convolve(
+def seen(
     x: Floats,
     slots: Ints,
     past: Floats,
@@ -36,17 +39,13 @@ def convolve(
     repeats: bool,
     kernel: int,
     stride: int,
-    weight: Bytes,
-    scale: Floats,
-    bias: Floats,
 ) -> Any:
-    """x [rows, time, channels] -> [rows, time / stride, outputs and what fills up their columns].
+    """[rows * time / stride, kernel * channels]: what each output sees of x [rows, time, channels].
 
     Args:
         slots: slot of each row.
         past: [slots, channels, kernel - stride]. heard: [slots], whether there is one.
         repeats: what stands before the first input is that input, else zeros.
-        weight: in columns, of [outputs, kernel channels]. bias: as long as `scale`.
     """
     rows, time, channels = x.shape
     count = time // stride
@@ -55,17 +54,15 @@ def convolve(
         own = past[slots[r]]
         if repeats and not heard[slots[r]]:
             heard[slots[r]] = True
-            for p in range(own.shape[1]):
-                own[:, p] = x[r, 0]
+            for c in range(channels):
+                for p in range(own.shape[1]):
+                    own[c, p] = x[r, 0, c]
         padded = with_past(x[r], own)
         for t in range(count):
             for k in range(kernel):
-                windows[r * count + t, k * channels : (k + 1) * channels] = padded[t * stride + k]
-    y = np.empty((rows * count, scale.shape[0]), np.float32)
-    dense_many(windows, weight, scale, y)
-    for m in range(rows * count):
-        y[m] += bias
-    return y.reshape(rows, count, scale.shape[0])
+                for c in range(channels):
+                    windows[r * count + t, k * channels + c] = padded[t * stride + k, c]
+    return windows
 
 
 @compiled_in_order
@@ -80,7 +77,7 @@ def convolve_transposed(
     scale: Floats,
     bias: Floats,
 ) -> Any:
-    """x [rows, time, channels] -> [rows, stride time, outputs]; see `convolve`.
+    """x [rows, time, channels] -> [rows, stride time, outputs]; `slots` as in `seen`.
 
     Args:
         past: [slots, channels, ceil(kernel / stride) - 1].
@@ -93,10 +90,12 @@ def convolve_transposed(
     for r in range(rows):
         dense_many(with_past(x[r], past[slots[r]]), weight, scale, parts)
         for t in range(time * stride):
-            y[r, t] = bias
+            for o in range(outputs):
+                y[r, t, o] = bias[o]
         for p in range(before + time):
             for k in range(kernel):
                 t = (p - before) * stride + k
                 if 0 <= t < time * stride:
-                    y[r, t] += parts[p, k * outputs : (k + 1) * outputs]
+                    for o in range(outputs):
+                        y[r, t, o] += parts[p, k * outputs + o]
     return y

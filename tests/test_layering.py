@@ -95,6 +95,7 @@ WHEN_USED = {
     "kernels.numba_decoder",
     "kernels.numba_dense",
     "kernels.numba_search",
+    "kernels.numba_source",
     "kernels.numba_stage",
 }
 LIBRARY = {

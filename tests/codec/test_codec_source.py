@@ -55,11 +55,11 @@ def test_a_pitch_that_moves_has_no_jumps(head: SourceFilter) -> None:
 
 
 def test_the_noise_has_power_one_and_comes_again(head: SourceFilter) -> None:
-    spectra = head._noise_spectra(torch.device("cpu"))
+    spectra = head.noise_spectra(torch.device("cpu"))
     assert spectra.shape == (NOISE_PATCHES, head.bins)
     power = spectra.abs().square().mean().item() / (head.size * 3 / 8)
     assert power == pytest.approx(1.0, rel=0.02)
-    again = SourceFilter(tiny())._noise_spectra(torch.device("cpu"))
+    again = SourceFilter(tiny()).noise_spectra(torch.device("cpu"))
     assert torch.equal(spectra, again)
 
 

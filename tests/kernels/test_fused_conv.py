@@ -1,4 +1,4 @@
-"""Packed convolutions in one call against plain ones with the same rounded weights; their laws bit for bit."""
+"""Packed convolutions in one call against plain ones with the same rounded weights: numbers and laws."""
 
 from __future__ import annotations
 
