@@ -1,6 +1,9 @@
 """A lexicon: written forms that are said in a way of their own, `SQL` as "sequel".
 
 The file has one form a line, `written<TAB>spoken`; empty lines and lines that begin with `#` are passed over.
+A spoken form between slashes is made of phones, the ARPAbet ones of English: `SQL<TAB>/S IY1 K W AH0 L/`. It
+is for one word, whatever the case, and for models that read phones (`pronounce.py`); digits of stress are
+passed over.
 """
 
 from __future__ import annotations
@@ -12,19 +15,23 @@ from pathlib import Path
 
 from ..errors import TextError
 from .spoken_source import PLACES
+from .tokens import PHONES
 
 _QUOTES = str.maketrans("\u2018\u2019\u02bc\u00a0", "''' ")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _GOES_ON = re.compile(r"\w|'(?!s\b)\w")
 _POSSESSIVE = re.compile(r"'s\b")
+_ONE_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_NUMBERS = {phone: number for number, phone in enumerate(PHONES, 1)}
 
 
 def load_lexicon(path: str | Path) -> dict[str, str]:
     """Written to spoken forms of a UTF-8 file, in its order.
 
     Raises:
-        TextError: the file cannot be read, or a line has no tab, more than one, an empty side, or a written
-            form that was there before; the message names the file and the line.
+        TextError: the file cannot be read, or a line has no tab, more than one, an empty side, a written
+            form that was there before, or phones that are none or not for one word; the message names the
+            file and the line.
     """
     path = Path(path)
     try:
@@ -45,8 +52,37 @@ def load_lexicon(path: str | Path) -> dict[str, str]:
         written, spoken = sides
         if written in lexicon:
             raise TextError(f"{path}:{number}: {written!r} is there already, as {lexicon[written]!r}")
+        try:
+            said_in(written, spoken)
+        except TextError as error:
+            raise TextError(f"{path}:{number}: {error}") from None
         lexicon[written] = spoken
     return lexicon
+
+
+def said_in(written: str, spoken: str) -> list[int] | None:
+    """Phones 1..39 of a spoken form between slashes; None for one in letters.
+
+    Raises:
+        TextError: what is between the slashes is not made of phones, or the written form is not one word.
+    """
+    if not _in_phones(spoken):
+        return None
+    said: list[int] = []
+    for name in spoken[1:-1].split():
+        phone = name.lower().rstrip("012")
+        if phone not in _NUMBERS:
+            raise TextError(f"{name!r} of {written!r} is no phone; there are {' '.join(PHONES).upper()}")
+        said.append(_NUMBERS[phone])
+    if not said:
+        raise TextError(f"expected phones between the slashes for {written!r}, found {spoken!r}")
+    if not _ONE_WORD.fullmatch(written.translate(_QUOTES)):
+        raise TextError(f"expected one word of letters for {spoken}, found {written!r}; respell it")
+    return said
+
+
+def _in_phones(spoken: str) -> bool:
+    return len(spoken) > 1 and spoken[0] == spoken[-1] == "/"
 
 
 def settled(text: str, lexicon: Mapping[str, str]) -> tuple[list[str], list[tuple[int, int, str]]]:
@@ -85,6 +121,8 @@ def _index(entries: tuple[tuple[str, str], ...]) -> dict[str, list[tuple[str, st
         token = _TOKEN.match(written)
         if token is None:
             raise TextError(f"lexicon: the written form of {spoken!r} is empty")
+        # Capitals would be read as letters: the small word is what `pronounce.py` looks up.
+        spoken = written.lower() if _in_phones(spoken) else spoken
         index.setdefault(token[0].lower(), []).append((written, spoken))
     return index
 
