@@ -29,7 +29,7 @@ NAMES = {
 
 _QUOTES = str.maketrans("\u2018\u2019\u02bc\u02bb\u2032`", "''''''")
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015_/", "-"))
-_ALONE = {"æ": "ae", "œ": "oe", "ð": "th", "þ": "th", "ŋ": "ng", "ə": "a", "ʃ": "sh", "ƿ": "w"}
+_ALONE = {"ð": "th", "þ": "th", "ŋ": "ng", "ə": "a", "ʃ": "sh", "ƿ": "w"}
 # The name of a Latin letter ends with the plain one it is a form of: "... LETTER O WITH STROKE".
 _LATIN = re.compile(r"LATIN .*\b([A-Z]{1,2})(?: WITH .*)?$")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,17 +17,17 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from rillvox.errors import CheckpointError, TextError
+from rillvox.errors import CheckpointError, ConfigError, TextError
 from rillvox.training.lexicon import OVERRIDES, PHONE_IDS, Lexicon
 from rillvox.training.lexicon import PHONES as OF_TRAINING
-from rillvox.tts import pronounce
+from rillvox.tts import pronounce, train_pronounce
 from rillvox.tts.pronounce import SHIPPED, Pronouncer, save
 from rillvox.tts.pronounce_letters import NAMES, folded, past, phones, plural
 from rillvox.tts.pronounce_net import LettersToPhones, numbers, packed, spoken, unpacked
 from rillvox.tts.spoken import speakable
 from rillvox.tts.spoken_lexicon import load_lexicon
 from rillvox.tts.tokens import PHONES
-from rillvox.tts.train_pronounce import BY_HAND
+from rillvox.tts.train_pronounce import BY_HAND, by_letter, errors, held_out, is_said, main_train_pronounce
 
 KNOWN_LINES = """
 the: dh ah|a: ah|I: ay|hello: hh ah l ow|World: w er l d|read: r eh d|live: l ay v|record: r eh k er d|
@@ -164,6 +165,8 @@ def test_a_text_is_said_word_by_word(shipped: Pronouncer) -> None:
         ("ɓa", "ba"),
         ("well\u2013known", "well-known"),
         ("Ж", ""),
+        ("Guðrún", "guthrun"),
+        ("rock''n", "rock'n"),
     ],
 )
 def test_letters_are_folded(written: str, letters: str) -> None:
@@ -389,3 +392,44 @@ def test_a_surplus_tensor_is_refused() -> None:
     kept = packed(LettersToPhones().state_dict())
     with pytest.raises(CheckpointError, match="surplus"):
         unpacked({**kept, "surplus": torch.zeros(1)})
+
+
+def test_what_is_said_by_hand_is_in_the_file(shipped: Pronouncer) -> None:
+    assert {word: names(shipped.phones(word)) for word in BY_HAND} == BY_HAND
+
+
+def test_a_file_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_pronounce, "REPORT", 1)
+    words = ["a", "kit", "bat", *(f"{a}{b}t" for a in "bdfklmnp" for b in "aeiou"), "mcknight", "hmm"]
+    lexicon = tmp_path / "lexicon.json"
+    said = {word: "eh m s iy" if word == "hmm" else "k ih t" for word in words}
+    lexicon.write_text(json.dumps({word: phones.split() for word, phones in said.items()}))
+    lines: list[str] = []
+    sources = [lexicon, tmp_path / "words.txt"]
+    sources[1].write_text("Kit, bat - fit!\n")
+    main_train_pronounce(sources, tmp_path / "out" / "x", lexicon, steps=2, say=lines.append)
+    loaded = Pronouncer.load(tmp_path / "out" / "x")
+    assert set(loaded.entries) == {*words, *BY_HAND} - {"hmm"}
+    assert names(loaded.phones("fit")) == "k ih t"
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        *("step 1", "step 2", "letter by letter", "network", "with stems"),
+    ]
+    with pytest.raises(ConfigError, match="no words in"):
+        main_train_pronounce([], tmp_path / "x", lexicon, steps=1, say=lines.append)
+    with pytest.raises(ConfigError, match="nowhere: no readable words"):
+        main_train_pronounce([tmp_path / "nowhere"], tmp_path / "x", lexicon, steps=1, say=lines.append)
+
+
+def test_what_flite_spells_is_left_to_the_network() -> None:
+    assert is_said("b", bytes(NAMES["b"]))
+    assert is_said("fbi", bytes(phones("eh f b iy ay")))
+    assert not is_said("zthousand", bytes([p for letter in "zthousand" for p in NAMES[letter]]))
+    assert not is_said("hmm", bytes(phones("hh m")))
+    assert not is_said("xray", bytes(phones("eh k s r ey")))
+
+
+def test_errors_are_counted() -> None:
+    truth = {"kit": phones("k ih t"), "phone": phones("f ow n")}
+    assert errors(truth, lambda word: phones("k ih t")) == (3 / 6, 1 / 2)
+    assert by_letter("phick's") == phones("f ih k s")
+    assert 0.05 < sum(held_out(f"word{number}") for number in range(1000)) / 1000 < 0.15
