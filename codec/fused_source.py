@@ -33,11 +33,8 @@ class FusedSource:
         assert isinstance(projection, WeightInt8Linear)  # pyright does not see that packing replaced it
         self.projection = projection
         # By inputs first: neighbouring outputs are added up side by side.
-        self.layers = (
-            *(as_array(pitch.first.T), as_array(pitch.first_bias)),
-            *(as_array(pitch.second.T), as_array(pitch.second_bias)),
-            *(as_array(pitch.last.T), as_array(pitch.last_bias)),
-        )
+        self.weights = tuple(as_array(weight.T) for weight in (pitch.first, pitch.second, pitch.last))
+        self.biases = tuple(map(as_array, (pitch.first_bias, pitch.second_bias, pitch.last_bias)))
         self.lowest, self.highest, self.loudest = limits
         self.bins, self.size = head.bins, head.size
         window = head.window.on(torch.device("cpu"))
@@ -60,7 +57,8 @@ class FusedSource:
             as_array(take(latents, rows)),
             own,
             tuple(leaf(state, name).numpy() for name in memory),
-            self.layers,
+            self.weights,
+            self.biases,
             self.lowest,
             self.highest,
             float(SAMPLE_RATE),

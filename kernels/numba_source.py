@@ -50,26 +50,30 @@ def layer(x: Doubles, weight: Floats, bias: Floats, y: Doubles) -> None:
 
 @compiled_in_order
 def read_pitch(
-    heard: Doubles, layers: tuple[Floats, ...], lowest: float, highest: float, hertz: Doubles
+    heard: Doubles,
+    weights: tuple[Floats, ...],
+    biases: tuple[Floats, ...],
+    lowest: float,
+    highest: float,
+    hertz: Doubles,
 ) -> None:
     """Hz [frames * positions] of latents heard [frames + context - 1, latent_dim]; weights for `layer`."""
-    first, first_bias, second, second_bias, last, last_bias = layers
-    wide, positions = first.shape[0], last.shape[1]
-    inner = np.empty(first.shape[1], np.float64)
-    outer = np.empty(second.shape[1], np.float64)
+    wide, depth, positions = weights[0].shape[0], len(weights), biases[-1].shape[0]
     flat = heard.reshape(heard.size)
     for frame in range(hertz.shape[0] // positions):
         begin = frame * heard.shape[1]
-        layer(flat[begin : begin + wide], first, first_bias, inner)
-        for i in range(inner.shape[0]):
-            inner[i] /= 1 + math.exp(-inner[i])
-        layer(inner, second, second_bias, outer)
-        for i in range(outer.shape[0]):
-            outer[i] /= 1 + math.exp(-outer[i])
-        own = hertz[frame * positions : (frame + 1) * positions]
-        layer(outer, last, last_bias, own)
+        x = flat[begin : begin + wide]
+        # A loop, so that the layer is compiled once.
+        for n in range(depth):
+            y = np.empty(biases[n].shape[0], np.float64)
+            layer(x, weights[n], biases[n], y)
+            if n + 1 < depth:
+                for i in range(y.shape[0]):
+                    y[i] /= 1 + math.exp(-y[i])
+            x = y
         for i in range(positions):
-            own[i] = lowest * math.exp(math.log(highest / lowest) / (1 + math.exp(-own[i])))
+            share = 1 / (1 + math.exp(-x[i]))
+            hertz[frame * positions + i] = lowest * math.exp(math.log(highest / lowest) * share)
 
 
 @compiled_in_order
@@ -97,7 +101,8 @@ def listen(
     latents: Floats,
     slots: Ints,
     memory: Any,
-    pitch_layers: Any,
+    weights: tuple[Floats, ...],
+    biases: tuple[Floats, ...],
     lowest: float,
     highest: float,
     rate: float,
@@ -108,7 +113,7 @@ def listen(
     Args:
         x: [rows, time, dim]. latents: [rows, frames, latent_dim].
         memory: latents, pulses, last, pitch and phase of `SourceFilter.initial_state`; they move on.
-        pitch_layers: the weights of `read_pitch`.
+        weights, biases: of `read_pitch`.
     """
     past_latents, past_pulses, past_x, past_pitch, past_phase = memory
     rows, time, dim = x.shape
@@ -128,7 +133,7 @@ def listen(
                 heard[context + c, i] = latents[r, c, i]
             for c in range(context):
                 past_latents[slot, c, i] = heard[frames + c, i]
-        read_pitch(heard, pitch_layers, lowest, highest, hertz)
+        read_pitch(heard, weights, biases, lowest, highest, hertz)
         for p in range(before):
             for i in range(patch):
                 wave[p * patch + i] = past_pulses[slot, i, p]
