@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         TextError,
         VoiceError,
     )
+    from .tts.speaker import TTS, Synthesis
+    from .tts.voices import Voice
 
 __version__ = "0.1.0"
 
@@ -41,14 +43,18 @@ _HOME = {
     "ConfigError": _ERRORS,
     "ProtocolError": _ERRORS,
     "RillvoxError": _ERRORS,
+    "Synthesis": ".tts.speaker",
+    "TTS": ".tts.speaker",
     "TextError": _ERRORS,
     "Transcript": ".asr.transcript",
+    "Voice": ".tts.voices",
     "VoiceError": _ERRORS,
     "Word": ".asr.transcript",
 }
 
 __all__ = [
     "ASR",
+    "TTS",
     "Audio",
     "AudioError",
     "AuthError",
@@ -59,8 +65,10 @@ __all__ = [
     "ConfigError",
     "ProtocolError",
     "RillvoxError",
+    "Synthesis",
     "TextError",
     "Transcript",
+    "Voice",
     "VoiceError",
     "Word",
 ]

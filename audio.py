@@ -25,6 +25,9 @@ Source = str | Path | BinaryIO
 _LOUDEST = 1000.0
 # A megabyte of compressed silence can unpack to days, so a whole-file read needs a bound: 1 GB at 16 kHz.
 _LONGEST_SECONDS = 4 * 3600.0
+ACTIVE_FRAME = 320  # samples: 20 ms at 16 kHz
+ACTIVE_RANGE_DB = 30.0  # frames this far below the loudest are pauses
+PEAK = 0.99
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,26 @@ def read_audio(source: Source, rate: int | None = None, max_seconds: float = _LO
                 f"{native.name}: longer than {max_seconds:g} s; read it in blocks with open_audio"
             )
     return Audio(np.concatenate(parts), out_rate)
+
+
+def active_power(x: Samples) -> float:
+    """Mean square over the 20 ms frames that are no pause: at most 30 dB below the loudest; 0 for silence."""
+    frames = x[: len(x) // ACTIVE_FRAME * ACTIVE_FRAME] if len(x) >= ACTIVE_FRAME else x
+    power = (
+        np.square(frames.astype(np.float64)).reshape(-1, min(ACTIVE_FRAME, max(1, len(frames)))).mean(axis=1)
+    )
+    if len(power) == 0:
+        return 0.0
+    return float(power[power >= power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)].mean())
+
+
+def set_level(x: Samples, dbfs: float) -> Samples:
+    """`x` with its active speech at `dbfs` (root mean square against full scale), lower if it would clip."""
+    power = active_power(x)
+    if power == 0:
+        return x
+    gain = 10 ** (dbfs / 20) / np.sqrt(power)
+    return x * np.float32(min(gain, PEAK / float(np.abs(x).max())))
 
 
 def check_rate(rate: int) -> None:

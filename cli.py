@@ -56,7 +56,7 @@ def root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; anywhere on the line.")] = False,
 ) -> None:
-    """Live speech recognition at any size."""
+    """Streaming speech, both ways: recognition, synthesis and voice cloning at any size."""
 
 
 @app.command()
@@ -166,23 +166,74 @@ Output = Annotated[
 
 
 @app.command()
+def say(
+    text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
+    voice: Annotated[
+        str, typer.Option(help="A voice that comes along, or a file of `rillvox clone`.")
+    ] = "kathleen",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="A .wav, .flac or .ogg; - writes to standard output. Default: play."
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(help="A speaker that comes along, or a model folder.")] = "tts-en",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
+    lexicon: Annotated[
+        Path | None, typer.Option(help="How to say some words: lines of written<TAB>spoken.")
+    ] = None,
+    check: Annotated[
+        int, typer.Option(min=0, help="Listen to it, and speak anew where words are missing, so often.")
+    ] = 0,
+    voices: Annotated[bool, typer.Option("--voices", help="List the voices that come along.")] = False,
+) -> None:
+    """Say a text, and play it while it is spoken or write it to a file."""
+    from .commands.say import list_voices
+    from .commands.say import say as run
+
+    if voices:
+        list_voices(model)
+    else:
+        run(text, voice, output, model, seed, lexicon, check)
+
+
+@app.command()
 def clone(
     recording: Annotated[Path, typer.Argument(help="3 to 30 s of one voice.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The voice's codes, .rvc.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The voice, .safetensors; or its codes alone, .rvc."),
+    ] = None,
     consent: Annotated[
-        str, typer.Option(help="Who speaks, and that they allow it; kept in OUTPUT.json.")
+        str, typer.Option(help="Who speaks, and that they allow it; kept with the voice.")
     ] = "",
-    model: CodecModel = "codec-24k",
+    text: Annotated[str | None, typer.Option("--say", help="Say this at once in the voice.")] = None,
+    wav: Annotated[str | None, typer.Option(help="Write what is said to this file; default: play.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A speaker; for .rvc a codec. Default: what comes along.")
+    ] = None,
     enrol: Annotated[
-        str, typer.Option(help="encode, or optimise: for a codec without an encoder, as the released one.")
+        str,
+        typer.Option(
+            help="Of .rvc: encode, or optimise for a codec without an encoder, as the released one."
+        ),
     ] = "encode",
     steps: Annotated[int, typer.Option(help="Of optimise: more take longer and come nearer.")] = 400,
-    seed: Annotated[int, typer.Option(help="Of optimise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of optimise, and of what is said.")] = 0,
 ) -> None:
-    """Take the codes of a voice from a recording, with a record of where they come from."""
-    from .commands.clone import clone as run
+    """Take a voice from a recording, with a record of where it comes from and who allowed it."""
+    if output is not None and output.suffix == ".rvc":
+        if text is not None or wav is not None:
+            raise ConfigError("--say needs a voice: name a .safetensors file, or none, in place of the .rvc")
+        from .commands.clone import clone as run
 
-    run(recording, output, model, consent, enrol, steps, seed)
+        run(recording, output, model or "codec-24k", consent, enrol, steps, seed)
+        return
+    if enrol != "encode":
+        raise ConfigError("--enrol optimise gives codes: name an .rvc file with -o")
+    from .commands.clone_voice import clone_voice
+
+    clone_voice(recording, output, consent, text, wav, model or "tts-en", seed)
 
 
 @bench.command("gateway")

@@ -215,6 +215,78 @@ def train_codec(
     main_train_codec(stage, run, typer.echo)
 
 
+@train.command("pronounce")
+def train_pronounce(
+    words: Annotated[list[Path], typer.Argument(help="Texts or lists of words, or lexicons as JSON.")],
+    out: Annotated[Path, typer.Option(help="The file to write, words.safetensors.")],
+    lexicon: Annotated[Path, typer.Option(help="What flite said, as JSON: begun or continued.")],
+    steps: Annotated[int, typer.Option(help="Of the network for words that are in no dictionary.")] = 20000,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+) -> None:
+    """Pack a dictionary, and learn to read words that are in none."""
+    from .tts.train_pronounce import main_train_pronounce
+
+    main_train_pronounce(words, out, lexicon, steps=steps, device=device, seed=seed, say=typer.echo)
+
+
+@train.command("speech")
+def train_speech(
+    sounds: Annotated[Path, typer.Argument(help="A folder made by `train sounds`.")],
+    pool: Annotated[Path, typer.Option(help="A folder made by `train prepare` of the same recordings.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    model: CodecModel = "codec-24k",
+    speed: Annotated[
+        float, typer.Option(min=0.5, max=2.0, help="Play the recordings so much faster: other voices.")
+    ] = 1.0,
+    shift: Annotated[int, typer.Option(min=0, max=1919, help="Samples to leave out at the begin.")] = 0,
+) -> None:
+    """Encode recordings for a speaker, with what they say and when."""
+    from .tts.speech import main_speech
+
+    main_speech(sounds, pool, out, model, speed, shift, typer.echo)
+
+
+@train.command("tts")
+def train_tts(
+    stage: Annotated[str, typer.Argument(help="speak, distill, selfless or export.")],
+    speech: Annotated[list[Path], typer.Option(help="A folder made by `train speech`; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
+    steps: Annotated[int, typer.Option(help="Length of the stage.")] = 2000,
+    rows: Annotated[int, typer.Option(help="Rows of a batch.")] = 4,
+    time: Annotated[int, typer.Option(help="Frames of a row.")] = 160,
+    picked: Annotated[int, typer.Option(help="Frames of a row whose acoustic codes are learned.")] = 64,
+    rate: Annotated[float, typer.Option(help="Factor on the learning rates of the stage.")] = 1.0,
+    model: CodecModel = "codec-24k",
+    devices: Annotated[int, typer.Option(help="Processes or GPUs that share a batch.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, 32-true or bf16-mixed.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that draw batches ahead.")] = 0,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Replay one captured step on a GPU; with --precision 32-true.")
+    ] = False,
+) -> None:
+    """Train a speaker, one stage at a time."""
+    from .tts.train import TTSRun, main_train_tts
+
+    run = TTSRun(
+        tuple(speech),
+        out,
+        steps=steps,
+        rows=rows,
+        time=time,
+        picked=picked,
+        rate=rate,
+        codec=model,
+        devices=devices,
+        precision=precision,
+        seed=seed,
+        workers=workers,
+        graph=graph,
+    )
+    main_train_tts(stage, run, typer.echo)
+
+
 @evaluate.command("asr")
 def evaluate_asr(
     manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],
@@ -287,3 +359,28 @@ def evaluate_codes(
     from .codec.evaluate_codes import main_codes
 
     main_codes(sounds, model, every, json_out)
+
+
+@evaluate.command("tts")
+def evaluate_tts(
+    held_out: Annotated[Path, typer.Argument(help="Recordings that no model has seen, with texts.")],
+    seen: Annotated[list[Path], typer.Option(help="Recordings that were trained on; may be repeated.")],
+    whisper: Annotated[Path, typer.Option(help="Judge of phones: Whisper base's encoder.")],
+    phone_head: Annotated[Path, typer.Option(help="Judge of phones: its head.")],
+    lexicon: Annotated[Path, typer.Option(help="Judge of phones: pronunciations, as JSON.")],
+    model: Annotated[str, typer.Option(help="A speaker that comes along, or a model folder.")] = "tts-en",
+    sentences: Annotated[int, typer.Option(help="Sentences for each voice.")] = 100,
+    peers: Annotated[bool, typer.Option(help="Also run espeak-ng and flite if they are installed.")] = True,
+    hard: Annotated[bool, typer.Option(help="Also speak the hard texts.")] = True,
+    steps: Annotated[int | None, typer.Option(help="Of the flow head; default: the model's.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", callback=kept, help="Write the whole report here.")
+    ] = None,
+) -> None:
+    """How well a speaker is understood and how like its voices are, beside other speakers, with intervals."""
+    from .commands.eval_tts import eval_tts
+
+    command = " ".join(["rillvox", *sys.argv[1:]])
+    eval_tts(
+        held_out, seen, model, whisper, phone_head, lexicon, sentences, peers, hard, steps, json_out, command
+    )

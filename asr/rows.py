@@ -14,8 +14,9 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audio import set_level
 from ..errors import ConfigError
-from ..training.augment import Augment, set_level
+from ..training.augment import Augment
 from ..training.noises import draw_quiet
 from ..training.pool import Clip, Pool
 from ..training.splice import PhoneBank, pronounce

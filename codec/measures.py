@@ -138,14 +138,13 @@ class Similarity:
 
     def __call__(self, original: Wave, coded: Wave) -> float:
         """-1 to 1; 0 for what holds no voice."""
-        if self._encoder is None:
-            module = _quietly("resemblyzer")
-            self._encoder = module.VoiceEncoder("cpu", verbose=False)
         return float(np.dot(self.embed(original), self.embed(coded)))
 
     def embed(self, wave: Wave) -> NDArray[np.float32]:
         """[256], of length 1."""
         module = _quietly("resemblyzer")
+        if self._encoder is None:
+            self._encoder = module.VoiceEncoder("cpu", verbose=False)
         heard = module.preprocess_wav(at_16k(wave), 16000)
         if len(heard) < 1600:
             return np.zeros(256, np.float32)

@@ -153,7 +153,8 @@ def unused(distance: Tensor, variance: float) -> Tensor:
     Each latent means the entries by a softmax over its square distances [batch, frames, size], in units of
     the entries' variance.
     """
-    share = torch.softmax(-SHARPNESS * distance / variance, -1).mean((0, 1))
+    # Entries that are all the same have no variance, and nothing to be told apart by.
+    share = torch.softmax(-SHARPNESS * distance / max(variance, 1e-12), -1).mean((0, 1))
     return math.log(len(share)) + (share * (share + 1e-12).log()).sum()
 
 

@@ -70,18 +70,22 @@ def microphone(
                 continue
 
 
-def refuse_null_device() -> None:
-    """Say so if this machine has no microphone but only a device that records silence.
+def refuse_null_device(loudspeaker: bool = False) -> None:
+    """Say so if this machine has no microphone, or no loudspeaker, but only a device that does nothing.
 
     Raises:
         AudioError: no audio system, or only null devices.
     """
     try:
         devices = miniaudio.Devices()
-        names = [str(device["name"]) for device in devices.get_captures()]
+        found = devices.get_playbacks() if loudspeaker else devices.get_captures()
+        names = [str(device["name"]) for device in found]
     except miniaudio.MiniaudioError as error:
-        raise AudioError(f"no audio system was found ({error}); give a FILE instead") from error
+        instead = "name one with -o" if loudspeaker else "give a FILE"
+        raise AudioError(f"no audio system was found ({error}); {instead} instead") from error
     if devices.backend == "Null" or all(_is_null(name) for name in names):
+        if loudspeaker:
+            raise AudioError("no loudspeaker here, only a null device; write a file with -o FILE.wav")
         raise AudioError("no microphone here, only a null device that records silence; give a FILE instead")
 
 

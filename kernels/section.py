@@ -62,6 +62,13 @@ class Section:
             raise self.error(key, f"must be true or false, got {value!r}")
         return value
 
+    def text(self, key: str) -> str:
+        """Text that is not empty."""
+        value = self._get(key, None)
+        if not isinstance(value, str) or not value:
+            raise self.error(key, f"must be text, got {value!r}")
+        return value
+
     def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
         """One of a few words."""
         value = self._get(key, default)

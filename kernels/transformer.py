@@ -266,6 +266,11 @@ class Transformer(nn.Module):
             scales.append(layer.ada_rms_norm_t_cond(condition))
         return scales
 
+    @property
+    def blocks(self) -> list[Block]:
+        """The layers, in order."""
+        return self._blocks()
+
     def _blocks(self) -> list[Block]:
         return cast("list[Block]", list(self.layers))
 

@@ -21,6 +21,7 @@ RECIPES = {
     "recipe",
     "rows",
     "prepare",
+    "speech",
     "evaluate",
     "emission",
     "hearing",

@@ -17,13 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..audio import active_power, set_level
 from ..errors import ConfigError
 from .noises import RATE, Noises, Samples
 
-ACTIVE_FRAME = RATE // 50  # 20 ms
-ACTIVE_RANGE_DB = 30.0  # frames this far below the loudest are pauses
 TELEPHONE_RATE = 8000
-PEAK = 0.99
 MEL_FRAMES_PER_SECOND = 100
 
 Times = NDArray[np.float64]
@@ -98,26 +96,6 @@ def change_speed(x: Samples, times: Times, factor: float) -> tuple[Samples, Time
         return x, times
     at = np.arange(max(1, round(len(x) / factor))) * factor
     return np.interp(at, np.arange(len(x)), x).astype(np.float32), times / factor
-
-
-def active_power(x: Samples) -> float:
-    """Mean square over the 20 ms frames that are no pause: at most 30 dB below the loudest; 0 for silence."""
-    frames = x[: len(x) // ACTIVE_FRAME * ACTIVE_FRAME] if len(x) >= ACTIVE_FRAME else x
-    power = (
-        np.square(frames.astype(np.float64)).reshape(-1, min(ACTIVE_FRAME, max(1, len(frames)))).mean(axis=1)
-    )
-    if len(power) == 0:
-        return 0.0
-    return float(power[power >= power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)].mean())
-
-
-def set_level(x: Samples, dbfs: float) -> Samples:
-    """`x` with its active speech at `dbfs` (root mean square against full scale), lower if it would clip."""
-    power = active_power(x)
-    if power == 0:
-        return x
-    gain = 10 ** (dbfs / 20) / np.sqrt(power)
-    return x * np.float32(min(gain, PEAK / float(np.abs(x).max())))
 
 
 def add_noise(x: Samples, noise: Samples, snr_db: float) -> Samples:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..audio import set_level
 from ..errors import ConfigError
-from .augment import set_level
 from .pool import HELD_OUT
 
 RATE = 24000

@@ -8,6 +8,7 @@ from typing import Literal
 from ..codec.config import CodecConfig, voxtral_codec
 from ..errors import ConfigError
 from ..kernels.transformer import TransformerConfig
+from .tokens import TOKENS
 
 SPECIAL = 2  # ids that every codebook keeps for itself: nothing, and the end of the audio
 EMPTY, END = 0, 1
@@ -28,6 +29,8 @@ class FlowConfig:
     norm_eps: float = 1e-5
     steps: int = 7  # of Euler's method where nobody asks for another number
     guidance: float = 1.2  # alpha, where nobody asks for another
+    named: bool = False  # the head knows which semantic code was chosen (ours; the released one doesn't)
+    spans: bool = False  # it knows how far a step goes: a flow map, for one step in place of many (ours)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -52,6 +55,33 @@ class FlowConfig:
 
 
 @dataclass(frozen=True)
+class AlignedTextConfig:
+    """Text beside the frames in place of before them: every frame knows the tokens around it.
+
+    After the delayed streams of Kyutai (arXiv 2509.08753), but finer than whole words.
+    """
+
+    tokens: int
+    width: int = 128  # of a token's embedding
+    behind: int = 3  # tokens before the one that is being said
+    ahead: int = 8
+    most: int = 8  # tokens that begin in one frame
+    longest: int = 15  # frames after which a token's age counts no further
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "width", "most", "longest"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"text.{name} must be at least 1, got {getattr(self, name)}")
+        if self.behind < 0 or self.ahead < 0:
+            raise ConfigError("text.behind and text.ahead must not be negative")
+
+    @property
+    def window(self) -> int:
+        """Tokens that a frame knows."""
+        return self.behind + 1 + self.ahead
+
+
+@dataclass(frozen=True)
 class TTSConfig:
     """Voxtral TTS; the defaults are the released one."""
 
@@ -60,6 +90,7 @@ class TTSConfig:
     codec: CodecConfig
     vocab_size: int = 131072
     name: str = "tts"
+    text: AlignedTextConfig | None = None  # None: text is read before anything is said
 
     def __post_init__(self) -> None:
         if self.backbone.window is None:
@@ -116,6 +147,18 @@ def voxtral_tts() -> TTSConfig:
         FlowConfig(),
         replace(voxtral_codec(), name="voxtral-tts"),
         name="voxtral-tts",
+    )
+
+
+def small_tts(codec: CodecConfig, tokens: int = TOKENS) -> TTSConfig:
+    """The default speaker, for a laptop's CPU."""
+    return TTSConfig(
+        backbone(384, 8, 6, 6, 64, 1024, rope_theta=1e4, context=1024),
+        FlowConfig(384, 4, 6, 6, 64, 1024, named=True, steps=8, guidance=2.0),
+        codec,
+        0,
+        "tts",
+        AlignedTextConfig(tokens),
     )
 
 

@@ -49,6 +49,8 @@ class FlowHead(nn.Module):
         self.time_projection = nn.Linear(flow.dim, flow.dim, bias=False)
         self.llm_projection = nn.Linear(hidden, flow.dim, bias=False)
         self.stack = Transformer(flow.stack)
+        self.code_embeddings = nn.Embedding(config.semantic_rows, flow.dim) if flow.named else None
+        self.span_projection = nn.Linear(flow.dim, flow.dim, bias=False) if flow.spans else None
         self.acoustic_codebook_output = nn.Linear(flow.dim, self.values, bias=False)
         self.semantic_codebook_output = nn.Linear(hidden, config.semantic_rows, bias=False)
 
@@ -66,23 +68,33 @@ class FlowHead(nn.Module):
         angles = time.float()[..., None] * torch.pow(10000.0, exponent)
         return torch.cat([angles.cos(), angles.sin()], -1)
 
-    def velocity(self, x: Tensor, time: Tensor, hidden: Tensor) -> Tensor:
+    def condition(self, hidden: Tensor, semantic: Tensor | None = None) -> Tensor:
+        """The third token [rows, dim] of hidden states [rows, backbone dim] and chosen codes int64 [rows]."""
+        token = self.llm_projection(hidden)
+        if self.code_embeddings is None:
+            return token
+        if semantic is None:
+            raise ValueError("this head wants to know the semantic codes")
+        return token + self.code_embeddings(semantic)
+
+    def velocity(self, x: Tensor, time: Tensor, hidden: Tensor, span: Tensor | None = None) -> Tensor:
         """The way that values are going.
 
         Args:
             x: values [rows, acoustic_dim].
             time: [rows], in 0..1.
-            hidden: [rows, dim], hidden states that have been through `llm_projection`.
+            hidden: [rows, dim], from `condition`, or zeros.
+            span: [rows], how far the step goes, where the head knows of that; None: nowhere.
 
         Returns:
             float32 [rows, acoustic_dim].
         """
         kind = self.input_projection.weight.dtype
-        tokens = [
-            self.input_projection(x.to(kind)),
-            self.time_projection(self.time_embedding(time).to(kind)),
-            hidden,
-        ]
+        when = self.time_projection(self.time_embedding(time).to(kind))
+        if self.span_projection is not None:
+            far = torch.zeros_like(time) if span is None else span
+            when = when + self.span_projection(self.time_embedding(far).to(kind))
+        tokens = [self.input_projection(x.to(kind)), when, hidden]
         y = self.stack(torch.stack(tokens, 1))
         return self.acoustic_codebook_output(y[:, 0]).float()
 
@@ -91,6 +103,7 @@ class FlowHead(nn.Module):
         hidden: Tensor,
         noise: Tensor,
         *,
+        semantic: Tensor | None = None,
         steps: Tensor | int | None = None,
         guidance: Tensor | float | None = None,
     ) -> Solving:
@@ -99,15 +112,16 @@ class FlowHead(nn.Module):
         Args:
             hidden: [rows, backbone dim], after the final norm.
             noise: [rows, acoustic_dim], standard normal.
+            semantic: int64 [rows], the codes of these frames, for a head that knows them.
             steps, guidance: one for all, or [rows]; None: the config's.
         """
         rows, device = len(hidden), hidden.device
         asked = self.config.steps if steps is None else steps
         alpha = self.config.guidance if guidance is None else guidance
-        tokens = self.llm_projection(torch.cat([hidden, torch.zeros_like(hidden)]))
+        token = self.condition(hidden, semantic)
         return Solving(
             noise.float(),
-            tokens,
+            torch.cat([token, torch.zeros_like(token)]),
             torch.zeros(rows, dtype=torch.int64, device=device),
             torch.as_tensor(asked, device=device).expand(rows),
             torch.as_tensor(alpha, dtype=torch.float32, device=device).expand(rows),
@@ -118,9 +132,13 @@ class FlowHead(nn.Module):
         rows = len(solving.x)
         time = (solving.step / solving.steps).float()
         after = ((solving.step + 1) / solving.steps).float()
-        both = self.velocity(torch.cat([solving.x] * 2), torch.cat([time] * 2), solving.hidden)
-        alpha = solving.guidance[:, None]
-        velocity = alpha * both[:rows] + (1 - alpha) * both[rows:]
+        if self.span_projection is not None:
+            # Guidance is in the weights.
+            velocity = self.velocity(solving.x, time, solving.hidden[:rows], after - time)
+        else:
+            both = self.velocity(torch.cat([solving.x] * 2), torch.cat([time] * 2), solving.hidden)
+            alpha = solving.guidance[:, None]
+            velocity = alpha * both[:rows] + (1 - alpha) * both[rows:]
         moved = solving.x + velocity * (after - time)[:, None]
         left = solving.left
         solving.x = torch.where(left[:, None], moved, solving.x)
@@ -131,11 +149,12 @@ class FlowHead(nn.Module):
         hidden: Tensor,
         noise: Tensor,
         *,
+        semantic: Tensor | None = None,
         steps: Tensor | int | None = None,
         guidance: Tensor | float | None = None,
     ) -> Tensor:
         """All steps of all rows at once: float32 [rows, acoustic_dim], before the clamp. See `begin`."""
-        solving = self.begin(hidden, noise, steps=steps, guidance=guidance)
+        solving = self.begin(hidden, noise, semantic=semantic, steps=steps, guidance=guidance)
         for _ in range(int(solving.steps.max())):
             self.advance(solving)
         return solving.x

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..kernels.state import StateTree
 from ..kernels.transformer import Transformer
+from .aligned import AlignedText
 from .config import TTSConfig
 from .flow import FlowHead
 
@@ -24,10 +25,15 @@ class FrameEmbedding(nn.Module):
         super().__init__()
         self.embeddings = nn.Embedding(config.table_rows, config.backbone.dim)
         self.starts = tuple(sum(config.alphabets[:index]) for index in range(len(config.alphabets)))
+        # Not sent to the device with every call, and no buffer: see `Transformer`.
+        self._tables: dict[torch.device, Tensor] = {}
 
     def forward(self, codes: Tensor) -> Tensor:
         """int64 [..., codes] -> [..., dim]."""
-        return self.embeddings(codes + torch.tensor(self.starts, device=codes.device)).sum(-2)
+        device = codes.device
+        if device not in self._tables:
+            self._tables[device] = torch.tensor(self.starts, device=device)
+        return self.embeddings(codes + self._tables[device]).sum(-2)
 
 
 class SpeakerModel(nn.Module):
@@ -36,10 +42,18 @@ class SpeakerModel(nn.Module):
     def __init__(self, config: TTSConfig) -> None:
         super().__init__()
         self.config = config
-        self.tok_embeddings = nn.Embedding(config.vocab_size, config.backbone.dim)
+        if config.text is None:
+            self.tok_embeddings = nn.Embedding(config.vocab_size, config.backbone.dim)
+        else:
+            self.text = AlignedText(config.text, config.backbone.dim)
         self.frame_embedding = FrameEmbedding(config)
         self.backbone = Transformer(config.backbone)
         self.flow = FlowHead(config)
+
+    @property
+    def kind(self) -> Tensor:
+        """A weight: its type and device are the model's."""
+        return self.frame_embedding.embeddings.weight
 
     def initial_state(
         self,

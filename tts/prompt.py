@@ -44,7 +44,7 @@ def embed_prompt(model: SpeakerModel, tekken: Tekken, voice: Voice, text: str) -
     Raises:
         TextError: no text, or more than the context holds.
     """
-    ids = torch.tensor(prompt_ids(tekken, len(voice), text), device=model.tok_embeddings.weight.device)
+    ids = torch.tensor(prompt_ids(tekken, len(voice), text), device=model.kind.device)
     check_length(model.config, len(ids))
     with torch.no_grad():
         return model.prompt(ids, voice.embed(model), tekken.special(AUDIO))

@@ -40,7 +40,7 @@ class Speaking:
 
     def __init__(self, model: SpeakerModel, slots: int = 1, *, chunk: int = 256) -> None:
         self.model, self.slots, self.chunk = model, slots, chunk
-        weight = model.tok_embeddings.weight
+        weight = model.kind
         self.device, self.dtype = weight.device, weight.dtype
         self.state: StateTree = model.initial_state(
             slots, max_chunk=chunk, dtype=weight.dtype, device=weight.device
@@ -84,7 +84,7 @@ class Speaking:
         semantic = self._semantic()
         if noise is None:
             noise = normal(self.seed, self.frame, model.flow.values, stream=NOISE) * self.noise[:, None]
-        x = model.flow.solve(self.hidden, noise, steps=self.steps, guidance=self.guidance)
+        x = model.flow.solve(self.hidden, noise, semantic=semantic, steps=self.steps, guidance=self.guidance)
         codes = model.flow.round(x, semantic)
         fed = model.frame_embedding(codes)[:, None].to(self.dtype)
         self.hidden = torch.where(active[:, None], model.step(fed, self.state, active)[:, 0], self.hidden)

@@ -1,7 +1,8 @@
 """Voices: a reference recording as codes, with a record of where it comes from and who allowed it.
 
 A voice file is one safetensors: `codes` (int16 [frames, codes], from 0) or, for voices that came with a
-model, `rows` ([frames, dim], embedded frames); as metadata the model it belongs to, its name, the record.
+model, `rows` ([frames, dim], embedded frames); with codes, perhaps what the model remembers of them, so that
+they need not be read again; as metadata the model it belongs to, its name, the record.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .model import SpeakerModel
 
 FORMAT = "rillvox-voice"
 VERSION = "1"
+STATE = "state."  # before the names of what the model remembers
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Voice:
     codes: Tensor | None = None
     rows: Tensor | None = None
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    state: Mapping[str, Tensor] | None = None  # what the model knows once it has heard the codes
 
     def __post_init__(self) -> None:
         if (self.codes is None) == (self.rows is None):
@@ -61,12 +64,12 @@ class Voice:
         other than in the frame that a model ends its own audio with.
         """
         if self.rows is not None:
-            return self.rows.to(model.tok_embeddings.weight)
+            return self.rows.to(model.kind)
         assert self.codes is not None
         codes = self.codes.long() + SPECIAL
         last = torch.zeros_like(codes[:1])
         last[0, 0] = END
-        device = model.tok_embeddings.weight.device
+        device = model.kind.device
         with torch.no_grad():
             return model.frame_embedding(torch.cat([codes, last]).to(device))
 
@@ -74,6 +77,7 @@ class Voice:
         """Write the file; what was there is replaced when the new file is whole."""
         path = Path(path)
         tensors = {"codes": self.codes.to(torch.int16)} if self.codes is not None else {"rows": self.rows}
+        tensors |= {STATE + name: value for name, value in (self.state or {}).items()}
         about = {
             "format": FORMAT,
             "version": VERSION,
@@ -126,4 +130,6 @@ class Voice:
             tensors.get("codes"),
             tensors.get("rows"),
             record,
+            {name.removeprefix(STATE): value for name, value in tensors.items() if name.startswith(STATE)}
+            or None,
         )

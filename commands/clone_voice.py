@@ -1,0 +1,61 @@
+"""`rillvox clone`: a voice of a recording as one file, and what it says at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typer
+
+from .. import __version__
+from ..errors import ConfigError, VoiceError
+from ..tts.speaker import TTS
+from .outputs import check_output
+from .say import say
+
+
+def clone_voice(
+    recording: Path,
+    output: Path | None,
+    consent: str,
+    text: str | None,
+    wav: str | None,
+    model: str,
+    seed: int,
+) -> None:
+    """Write the voice, or only speak with it; see `TTS.clone`.
+
+    Raises:
+        ConfigError: nothing to do with the voice, or a file that can't be written.
+        VoiceError: no consent, or a recording that makes no voice.
+    """
+    if output is None and text is None:
+        raise ConfigError(
+            "name a file for the voice with -o NAME.safetensors, or say something with --say TEXT"
+        )
+    if output is not None:
+        if output.suffix != ".safetensors":
+            raise ConfigError(f"{output}: a voice is a .safetensors file, or codes alone an .rvc file")
+        check_output(output)
+    if not consent.strip():
+        raise VoiceError(
+            "--consent is missing: say who speaks in the recording and that they allow their voice to be "
+            "cloned; it is kept with the voice"
+        )
+    if wav not in (None, "-") and text is None:
+        raise ConfigError("--wav is for what --say says")
+    tts = TTS.load(model)
+    record = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "program": f"rillvox {__version__}",
+        "model": model,
+    }
+    voice = tts.clone(recording, consent=consent, name=output.stem if output else None, record=record)
+    for warning in voice.record["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+    if output is not None:
+        voice.save(output)
+        used = voice.record["used_seconds"]
+        typer.echo(f"wrote {output}: {used:.1f} s of {voice.record['source']}", err=True)
+    if text is not None:
+        say(text, voice, wav, model, seed, None, speaker=tts)

@@ -1,0 +1,134 @@
+"""`rillvox say`: text to a wav file, to standard output, or to the loudspeaker while it is spoken."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import typer
+from numpy.typing import NDArray
+
+from ..codec.config import SAMPLE_RATE
+from ..errors import ConfigError, TextError
+from ..tts.speaker import TTS, Piece, Synthesis
+from ..tts.spoken_lexicon import load_lexicon
+from ..tts.voices import Voice
+from .loudspeaker import open_loudspeaker
+from .outputs import check_output
+
+
+def say(
+    text: str,
+    voice: str | Voice,
+    output: str | None,
+    model: str,
+    seed: int,
+    lexicon: Path | None,
+    check: int = 0,
+    speaker: TTS | None = None,
+) -> None:
+    """Speak; `text` "-" reads standard input, `output` "-" writes a wav file to standard output.
+
+    Raises:
+        ConfigError: an output that can't be written, or no loudspeaker where no output is named.
+        TextError: nothing to say.
+        VoiceError: no such voice.
+    """
+    if output not in (None, "-"):
+        assert output is not None
+        if Path(output).suffix.lower() not in (".wav", ".flac", ".ogg"):
+            raise ConfigError(f"{output}: name a .wav, .flac or .ogg file, or -")
+        check_output(Path(output))
+    words = load_lexicon(lexicon) if lexicon else None
+    whole = sys.stdin.read() if text == "-" else text
+    if not whole.strip():
+        raise TextError("there is no text to say")
+    tts = speaker or TTS.load(model)
+    chosen = tts.voice(voice)
+    if check:
+        found = listened(tts, whole, chosen, seed, words, check)
+        pieces = [Piece(found.audio.samples, found.words)]
+    else:
+        pieces = tts.stream(whole, chosen, seed=seed, lexicon=words)
+    if output is None:
+        _play(pieces)
+        return
+    samples = np.concatenate([piece.samples for piece in _counted(pieces)])
+    if output == "-":
+        sf.write(sys.stdout.buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")  # pyright: ignore
+        return
+    write_audio(Path(output), samples)
+    _note(f"wrote {output}, {len(samples) / SAMPLE_RATE:.1f} s")
+
+
+def list_voices(model: str) -> None:
+    """The voices that come along, a line each, with where they come from."""
+    tts = TTS.load(model)
+    for name in tts.voices:
+        record = tts.voice(name).record
+        typer.echo(f"{name}\t{record.get('consent', '')}")
+
+
+def listened(
+    tts: TTS, text: str, voice: Voice, seed: int, lexicon: dict[str, str] | None, tries: int
+) -> Synthesis:
+    """Speech that rillvox has listened to itself, spoken anew where words were missing; tells what it did."""
+    from ..asr.stream import ASR
+    from ..tts.checking import check
+
+    asr = ASR.load()
+    found = check(
+        tts,
+        text,
+        voice,
+        lambda speech: asr.transcribe(speech.audio).text,
+        seed=seed,
+        tries=tries,
+        lexicon=lexicon,
+    )
+    for note in found.synthesis.notes:
+        _note(note)
+    return found.synthesis
+
+
+def write_audio(path: Path, samples: NDArray[np.float32]) -> None:
+    """16 bit mono; what was there is replaced when the new file is whole."""
+    draft = path.with_name(f".{path.name}.tmp{path.suffix}")
+    try:
+        sf.write(draft, samples, SAMPLE_RATE)  # pyright: ignore[reportUnknownMemberType]
+        draft.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _counted(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces, with a line on stderr of how much has been spoken."""
+    begun, spoken, shown = time.monotonic(), 0.0, 0.0
+    live = sys.stderr.isatty()
+    for piece in pieces:
+        spoken += len(piece.samples) / SAMPLE_RATE
+        now = time.monotonic()
+        if live and now - shown > 0.2:
+            shown = now
+            sys.stderr.write(f"\r{spoken:.1f} s spoken, {spoken / (now - begun):.1f}x real time\x1b[K")
+            sys.stderr.flush()
+        yield piece
+    if live and shown:
+        sys.stderr.write("\r\x1b[K")
+
+
+def _play(pieces: Iterable[Piece]) -> None:
+    with open_loudspeaker() as loudspeaker:
+        for piece in pieces:
+            loudspeaker.play(piece.samples)
+        loudspeaker.drain()
+
+
+def _note(text: str) -> None:
+    typer.echo(text, err=True)
