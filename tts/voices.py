@@ -89,8 +89,9 @@ class Voice:
         try:
             save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, draft, metadata=about)
             draft.replace(path)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+        except (OSError, SafetensorError) as error:
+            # safetensors has an error of its own for a full disk.
+            reason = ((error.strerror if isinstance(error, OSError) else "") or str(error)).lower()
             raise VoiceError(f"{path} cannot be written: {reason}") from error
         finally:
             draft.unlink(missing_ok=True)
