@@ -296,16 +296,19 @@ class _Spoken:
         active = torch.ones(1, dtype=torch.bool)
         decoder = codec.stream_decode()
         shaper = Shaper()
-        begin, said = self.samples, 0
+        begin = self.samples
         starts: list[int] = []
+        ends: list[int] = []
+        self._given = 0
         limit = FRAMES_A_TOKEN * len(read.tokens) + FRAMES_EXTRA
         finish: Finish = "length"
-        frame = 0
         for frame in range(limit):
             pointer = int(engine.pointer[0])
-            while said < len(read.words) and pointer > read.words[said].first:
+            while len(starts) < len(read.words) and pointer > read.words[len(starts)].first:
                 starts.append(frame)
-                said += 1
+            # A word is over when what follows it begins: a word, a pause, or the end of the text.
+            while len(ends) < len(starts) and pointer > read.words[len(ends)].last:
+                ends.append(frame)
             codes = engine.tick(active)[0]
             if int(codes[0]) == END:
                 finish = "stop"
@@ -313,24 +316,21 @@ class _Spoken:
             samples = decoder.feed((codes - SPECIAL)[None].to(torch.int16).numpy())
             samples = shaper.shape(samples)
             self.samples += len(samples)
-            yield Piece(samples, self._words(read, starts, frame + 1, begin, offset, final=False))
+            yield Piece(samples, self._words(read, starts, ends, begin, offset))
         samples = shaper.finish(decoder.finish())
         self.samples += len(samples)
-        yield Piece(samples, self._words(read, starts, frame + 1, begin, offset, final=True), finish)
+        ends += [limit] * (len(starts) - len(ends))  # what was cut off
+        yield Piece(samples, self._words(read, starts, ends, begin, offset), finish)
 
     def _words(
-        self, read: Script, starts: list[int], frames: int, begin: int, offset: int, *, final: bool
+        self, read: Script, starts: list[int], ends: list[int], begin: int, offset: int
     ) -> list[SpokenWord]:
-        """Words whose end is known and that were not given out."""
-        if frames == 1:
-            self._given = 0
-        known = len(starts) if final else len(starts) - 1
+        """Words that are over and were not given out; frames from the sample `begin` on."""
         found: list[SpokenWord] = []
         frame = self.tts.codec.config.frame
-        for number in range(self._given, max(self._given, known)):
+        for number in range(self._given, len(ends)):
             word = read.words[number]
-            start = starts[number] * frame
-            end = (starts[number + 1] if number + 1 < len(starts) else frames) * frame
+            start, end = starts[number] * frame, ends[number] * frame
             found.append(
                 SpokenWord(
                     word.text,
@@ -339,7 +339,7 @@ class _Spoken:
                     (begin + end) / SAMPLE_RATE,
                 )
             )
-        self._given = max(self._given, known)
+        self._given = len(ends)
         return found
 
 
