@@ -34,6 +34,7 @@ from .voices import Voice
 VOICES = 5  # of each kind
 ENOUGH = 4  # other recordings of a person, to compare with
 LOST = 0.7  # of the phones wrong: the sentence has failed
+ENDINGS = 300  # texts, the hard ones among them, that must end well
 Wave = NDArray[np.float32]
 Transcriber = Callable[[Wave], str]  # of 16 kHz mono
 Say = Callable[[str], None]
@@ -203,7 +204,9 @@ def evaluate(
     if spread > 1:
         report["seed_spread"] = _spread(tts, judges, texts[:10], default, spread, manner)
     if hard:
-        report["hard"] = hard_texts(tts, default, texts, manner)
+        plain = [clip for manifest in (held_out, *seen) for clip in sentences_of(manifest, 10_000)]
+        more = [_cased(clip.text or "") for clip in plain][: ENDINGS - len(HARD)]
+        report["hard"] = hard_texts(tts, default, more, manner)
         say(f"hard texts: {report['hard']}")
     return report
 

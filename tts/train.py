@@ -39,6 +39,7 @@ RECIPES = {
 }
 STAGES = (*RECIPES, "export")
 DEV_ROWS = 24
+DISTILLED_STEPS = 2  # of a distilled head where nobody asks for another number; see training/LOG.md
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def export(run: TTSRun, say: Callable[[str], None]) -> None:
     config = _config(run)
     last = "distill" if (run.out / "distill" / CHECKPOINT).exists() else "speak"
     if last == "distill":
-        config = replace(config, flow=replace(config.flow, spans=True, steps=1))
+        config = replace(config, flow=replace(config.flow, spans=True, steps=DISTILLED_STEPS))
     model = SpeakerModel(config)
     _fill(model, run.out / last)
     codec = Codec.load(run.codec, weights="float32")

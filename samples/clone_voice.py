@@ -1,0 +1,32 @@
+"""Clone a voice from one recording, keep it, say a sentence with it, and write down what is heard of that.
+
+python samples/clone_voice.py [RECORDING] [--consent TEXT] [--say TEXT] [--out FOLDER]
+"""
+
+import argparse
+from pathlib import Path
+
+from rillvox import ASR, TTS
+from rillvox.audio import read_audio
+from rillvox.codec.dumps import picture, write_wav
+
+HERE = Path(__file__).parent
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("recording", nargs="?", type=Path, default=HERE / "recordings" / "kathleen.flac")
+parser.add_argument("--consent", default="Kathleen donated her recordings for the making of voices, CC0 1.0")
+parser.add_argument("--say", default="This voice was made from six seconds of speech.")
+parser.add_argument("--out", type=Path, default=Path())
+asked = parser.parse_args()
+
+tts = TTS.load()
+voice = tts.clone(asked.recording, consent=asked.consent)
+for warning in voice.record["warnings"]:
+    print("warning:", warning)
+voice.save(asked.out / f"{voice.name}.safetensors")
+speech = tts.synthesize(asked.say, tts.voice(asked.out / f"{voice.name}.safetensors"), seed=1)
+write_wav(asked.out / "cloned.wav", speech.audio.samples)
+before = read_audio(asked.recording, 24000).samples
+picture(asked.out / "cloned.png", [("the reference", before), ("the clone", speech.audio.samples)])
+print("heard:", ASR.load().transcribe(speech.audio).text)
+print(f"wrote {asked.out / f'{voice.name}.safetensors'}, cloned.wav and cloned.png beside it")
