@@ -125,12 +125,18 @@ class Pronouncer:
         Words are what spaces, marks and hyphens part. A capital A is the letter where it stands with other
         single letters or, inside a sentence, before a small letter or a mark (`plan A failed`).
         """
+        return [said for _, said in self.placed(text)]
+
+    def placed(self, text: str) -> list[tuple[int, list[int]]]:
+        """The same, each with where in the text its word begins."""
         found = list(_TOKEN.finditer(text))
-        said: list[list[int]] = []
+        said: list[tuple[int, list[int]]] = []
         for number, token in enumerate(found):
             is_letter = token[0] == "A" and _stands_alone(text, found, number)
-            said.append(NAMES["a"] if is_letter else self.phones(token[0]))
-        return [list(word) for word in said if word]
+            word = NAMES["a"] if is_letter else self.phones(token[0])
+            if word:
+                said.append((token.start(), list(word)))
+        return said
 
     def phones(self, word: str) -> list[int]:
         """Phones of one word in any spelling; at least one if there is a letter in it, else none.

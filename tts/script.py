@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from .spoken import Spoken, speakable
 from .tokens import PAUSE, word_tokens
 
-_PIECE = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?|[.,?!;:]")
+_MARK = re.compile(r"[.,?!;:]")
 
-Phones = Callable[[str], list[int]]
+Placed = Callable[[str], list[tuple[int, list[int]]]]
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,26 @@ class Script:
     words: list[ScriptWord]
 
 
-def script(text: str, phones: Phones, lexicon: Mapping[str, str] | None = None) -> Script:
+def script(text: str, placed: Placed, lexicon: Mapping[str, str] | None = None) -> Script:
     """Read a text.
 
     Args:
-        phones: numbers 1..39 of a word of Latin letters.
+        placed: where the words of what is said begin, and their phones 1..39; see `Pronouncer.placed`.
         lexicon: see `speakable`.
     """
     spoken = speakable(text, lexicon)
+    said: dict[int, list[int]] = {mark.start(): [] for mark in _MARK.finditer(spoken.text)}
+    said.update(placed(spoken.text))
     tokens: list[int] = []
     words: list[ScriptWord] = []
-    for match in _PIECE.finditer(spoken.text):
-        piece = match.group()
-        if not piece[0].isalpha():
+    for start in sorted(said):
+        if not said[start]:
             if tokens and tokens[-1] != PAUSE:
                 tokens.append(PAUSE)
             continue
         first = len(tokens)
-        tokens += word_tokens(phones(piece))
-        source = _source(spoken, match.start())
+        tokens += word_tokens(said[start])
+        source = _source(spoken, start)
         if words and words[-1].source == source:
             words[-1] = ScriptWord(words[-1].text, source, words[-1].first, len(tokens))
         else:

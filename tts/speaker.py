@@ -267,6 +267,7 @@ class _Spoken:
 
     def __init__(self, tts: TTS, voice: Voice, manner: Manner, lexicon: Mapping[str, str] | None) -> None:
         self.tts, self.voice, self.manner, self.lexicon = tts, voice, manner, lexicon
+        self.pronouncer = tts.pronouncer.using(lexicon) if lexicon else tts.pronouncer
         self.engine = tts.engine()
         self.samples = 0  # given out so far
         self.sentence = 0
@@ -280,7 +281,7 @@ class _Spoken:
             self.samples += len(quiet)
             yield Piece(quiet)
             return
-        read = script(chunk.text, self.tts.pronouncer.phones, self.lexicon)
+        read = script(chunk.text, self.pronouncer.placed, self.lexicon)
         if read.tokens:
             self.said = True
             yield from self._sentence(read, chunk.source[0])

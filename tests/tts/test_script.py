@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import pytest
@@ -19,9 +20,12 @@ def pronouncer() -> Pronouncer:
     return Pronouncer.load()
 
 
-def letters(word: str) -> list[int]:
+def letters(text: str) -> list[tuple[int, list[int]]]:
     """A phone for every letter, so that tests see what was read."""
-    return [ord(letter) - 96 for letter in word.lower() if letter.isalpha()]
+    return [
+        (word.start(), [ord(letter) - 96 for letter in word[0].lower() if letter.isalpha()])
+        for word in re.finditer(r"[A-Za-z][A-Za-z']*", text)
+    ]
 
 
 def read(text: str, lexicon: dict[str, str] | None = None) -> tuple[Script, list[str]]:
@@ -73,7 +77,7 @@ def test_first_phones_of_words_are_marked() -> None:
 
 @pytest.mark.parametrize("text", ["", "   \n", "***", "\U0001f600\U0001f680", "--- ... !!!"])
 def test_there_may_be_nothing_to_say(text: str) -> None:
-    assert script(text, pronouncer().phones) == Script([], [])
+    assert script(text, pronouncer().placed) == Script([], [])
 
 
 def test_a_lexicon_says_what_it_is_told_of_what_was_typed() -> None:
@@ -82,8 +86,25 @@ def test_a_lexicon_says_what_it_is_told_of_what_was_typed() -> None:
     assert spelled == ["the", "jiffile", "again"]
 
 
-def check(text: str, phones: object = None) -> None:
-    found = script(text, pronouncer().phones)
+@pytest.mark.parametrize(
+    ("text", "word", "said"),
+    [
+        ("a Café here", "Café", "k ah f ey"),
+        ("so naïve", "naïve", "n ay iy v"),
+        ("vitamin A is good", "A", "ey"),
+        ("A good one", "A", "ah"),
+        ("the USA", "USA", "y uw eh s ey"),
+    ],
+)
+def test_words_are_read_whole_and_where_they_stand(text: str, word: str, said: str) -> None:
+    found = script(text, pronouncer().placed)
+    (place,) = [each for each in found.words if each.text == word]
+    names = [PHONES[(token - 1) % FIRST] for token in found.tokens[place.first : place.last]]
+    assert " ".join(names) == said
+
+
+def check(text: str) -> None:
+    found = script(text, pronouncer().placed)
     assert all(0 < token < STOP < TOKENS for token in found.tokens)
     if not found.tokens:
         assert not found.words
@@ -108,7 +129,7 @@ def check(text: str, phones: object = None) -> None:
 @pytest.mark.parametrize("text", HARD)
 def test_hard_texts_are_read(text: str) -> None:
     check(text)
-    assert script(text, pronouncer().phones).words
+    assert script(text, pronouncer().placed).words
 
 
 @settings(deadline=None, max_examples=80)
