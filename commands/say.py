@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -59,7 +60,10 @@ def say(
         return
     samples = np.concatenate([piece.samples for piece in _counted(pieces)])
     if output == "-":
-        sf.write(sys.stdout.buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")  # pyright: ignore
+        # A pipe can't be rewound, and a wav file's length stands at its begin.
+        whole_file = io.BytesIO()
+        sf.write(whole_file, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")  # pyright: ignore
+        sys.stdout.buffer.write(whole_file.getvalue())
         return
     write_audio(Path(output), samples)
     _note(f"wrote {output}, {len(samples) / SAMPLE_RATE:.1f} s")
