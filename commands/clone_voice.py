@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import ConfigError, VoiceError
 from ..tts.speaker import TTS
 from .outputs import check_output
-from .say import say
+from .say import check_request, say
 
 
 def clone_voice(
@@ -44,6 +44,8 @@ def clone_voice(
         )
     if wav not in (None, "-") and text is None:
         raise ConfigError("--wav is for what --say says")
+    if text is not None:
+        check_request(text, wav)
     tts = TTS.load(model)
     record = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -39,11 +39,7 @@ def say(
         TextError: nothing to say.
         VoiceError: no such voice.
     """
-    if output not in (None, "-"):
-        assert output is not None
-        if Path(output).suffix.lower() not in (".wav", ".flac", ".ogg"):
-            raise ConfigError(f"{output}: name a .wav, .flac or .ogg file, or -")
-        check_output(Path(output))
+    check_request(text, output)
     words = load_lexicon(lexicon) if lexicon else None
     whole = sys.stdin.read() if text == "-" else text
     if not whole.strip():
@@ -67,6 +63,22 @@ def say(
         return
     write_audio(Path(output), samples)
     _note(f"wrote {output}, {len(samples) / SAMPLE_RATE:.1f} s")
+
+
+def check_request(text: str, output: str | None) -> None:
+    """Refuse what could not be said or written, before anything is loaded.
+
+    Raises:
+        ConfigError: an output that can't be written.
+        TextError: no text.
+    """
+    if output not in (None, "-"):
+        assert output is not None
+        if Path(output).suffix.lower() not in (".wav", ".flac", ".ogg"):
+            raise ConfigError(f"{output}: name a .wav, .flac or .ogg file, or -")
+        check_output(Path(output))
+    if not text.strip():
+        raise TextError("there is no text to say")
 
 
 def list_voices(model: str) -> None:
