@@ -167,7 +167,7 @@ Output = Annotated[
 
 @app.command()
 def say(
-    text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
+    text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")] = "",
     voice: Annotated[
         str, typer.Option(help="A voice that comes along, or a file of `rillvox clone`.")
     ] = "kathleen",

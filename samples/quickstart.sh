@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A recording of a human voice, transcribed live through the gateway on this machine's CPU.
+# A recording of a human voice, transcribed live through the gateway on this machine's CPU; then a sentence said
+# in a voice that comes along, and in one cloned from a recording, both written down again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . samples/environment.sh
@@ -20,3 +21,9 @@ for _ in $(seq 120); do
 done
 
 .venv/bin/python samples/live_captions.py "ws://127.0.0.1:$port/v1/realtime"
+
+say "Saying a sentence, in a voice that comes along and in one cloned from samples/recordings/kathleen.flac ..."
+mkdir -p runs/quickstart
+.venv/bin/python samples/say.py --out runs/quickstart
+.venv/bin/rillvox transcribe runs/quickstart/said.wav
+.venv/bin/python samples/clone_voice.py --out runs/quickstart
