@@ -83,7 +83,7 @@ except SystemExit:
     assert "LOADED []" in done.stdout, done
     assert "transcribe" in done.stdout
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert cpu < 0.3  # wall time would depend on who else runs
+    assert cpu < 0.5  # wall time would depend on who else runs
 
 
 @pytest.mark.parametrize("command", ["transcribe", "listen", "serve"])

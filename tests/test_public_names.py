@@ -23,8 +23,11 @@ NAMES = [
     "ConfigError",
     "ProtocolError",
     "RillvoxError",
+    "Synthesis",
+    "TTS",
     "TextError",
     "Transcript",
+    "Voice",
     "VoiceError",
     "Word",
 ]
