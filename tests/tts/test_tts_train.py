@@ -36,7 +36,7 @@ def quiet(_: str) -> None:
 
 
 def write_speech(folder: Path, held_out: bool = True) -> Path:
-    """Frames say one token each, now and then two: token k is the semantic code k."""
+    """Frames say token k as the semantic code k, now and then after another token."""
     rng = np.random.default_rng(1)
     clips: list[Spoken] = []
     codes: list[np.ndarray] = []
@@ -50,12 +50,18 @@ def write_speech(folder: Path, held_out: bool = True) -> Path:
         own[:, 0] = said
         # A held-out clip gives itself away by its last code.
         own[:, 36] = 20 if corpus == HELD_OUT else 0
+        tokens: list[int] = []
+        starts: list[float] = []
+        for frame, token in enumerate(said.tolist()):
+            more = [30, token] if rng.random() < 0.3 else [token]
+            tokens += more
+            starts += [float(frame)] * len(more)
         name = said.copy()
         name[rng.random(frames) < 0.1] = -1
         clips.append(
             Spoken(
                 f"c{number}", corpus, f"s{number % 2}", 24000, first, frames,
-                (*said.tolist(), STOP), (*np.arange(frames).tolist(), float(frames)),
+                (*tokens, STOP), (*starts, float(frames)),
             )
         )  # fmt: skip
         codes.append(own)
