@@ -42,7 +42,7 @@ def clone_voice(
             "--consent is missing: say who speaks in the recording and that they allow their voice to be "
             "cloned; it is kept with the voice"
         )
-    if wav not in (None, "-") and text is None:
+    if wav is not None and text is None:
         raise ConfigError("--wav is for what --say says")
     if text is not None:
         check_request(text, wav)

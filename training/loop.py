@@ -2,7 +2,8 @@
 
 A task is a module whose `forward(batch)` gives (loss, figures). Lightning Fabric carries precision
 and data parallelism; the loop adds the schedule, the moving average of the weights, the log, and
-checkpoints from which a run goes on exactly where it stopped, random numbers included.
+checkpoints from which a run goes on exactly where it stopped, random numbers included (but those of a
+captured step, which begin anew).
 """
 
 from __future__ import annotations
@@ -120,6 +121,9 @@ def train(
             else:
                 group["lr"] = peak * config.rate(step)
         task.train()
+        if not graph:
+            # What a step draws belongs to the step, as its batch does; a captured step goes on by itself.
+            torch.manual_seed(_seed_of(config.seed, fabric.global_rank, step))  # pyright: ignore[reportUnknownMemberType]
         if replayed is not None:
             loss, figures = replayed(batch)
         else:
@@ -153,6 +157,10 @@ def train(
             saved = time.monotonic()
             _save(fabric, folder / CHECKPOINT, task, optimizer, average, step)
     return average
+
+
+def _seed_of(seed: int, rank: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class _Steps(torch.utils.data.Dataset[Any]):

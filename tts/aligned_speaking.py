@@ -146,6 +146,8 @@ class AlignedSpeaking:
         rows = 0
         for name, leaf in leaves.items():
             rows = heard[name].shape[1]
+            if rows > leaf.shape[2]:
+                raise ValueError(f"this voice takes {rows} positions, there are {leaf.shape[2]}")
             leaf[slot, :, :rows] = heard[name].to(leaf)
         leaf_of(self.state, "position")[slot] = rows
 
@@ -186,7 +188,7 @@ class AlignedSpeaking:
         left = torch.tensor([len(text.tokens) for text in self.text], device=self.device) - self.pointer
         said = self._windows()[:, self.config.behind]
         longest = torch.where(said == PAUSE, LONGEST_PAUSE, STUCK)
-        stuck = (self.age + 1 >= longest) & (left > 0) & (self.pointer > 0)
+        stuck = (self.age + 1 >= longest) & (left > 0)
         logits[:, 0] = torch.where(stuck, float("-inf"), logits[:, 0])
         beyond = torch.arange(most + 1, device=self.device) > left[:, None].clamp(min=0)
         logits = logits.masked_fill(beyond, float("-inf"))
