@@ -39,6 +39,17 @@ def pack_int8(model: nn.Module) -> None:
                 setattr(module, name, Int8Linear(child.weight, child.bias))
 
 
+def pack_linears(model: nn.Module) -> None:
+    """Give every linear layer inside `model` int8 weights with float inputs, in place.
+
+    An output's bits don't depend on how many rows are computed.
+    """
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(module, name, WeightInt8Linear(child.weight, child.bias))
+
+
 def pack_weights(model: nn.Module) -> None:
     """Give stages, linear layers and convolutions inside `model` int8 weights with float inputs, in place.
 
@@ -56,6 +67,4 @@ def pack_weights(model: nn.Module) -> None:
             module.fused = FusedConv(module)
         elif isinstance(module, CausalConv1d):
             module.matrix = WeightInt8Linear(module.weight.flatten(1), module.bias)
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(module, name, WeightInt8Linear(child.weight, child.bias))
+    pack_linears(model)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.fused import FusedStack, fits_one_call
-from ..kernels.pack import pack_int8
+from ..kernels.pack import pack_linears
 from ..kernels.sampling import normal, sample, uniform
 from ..kernels.state import StateTree, flatten, reset
 from ..kernels.state import leaf as leaf_of
@@ -56,6 +56,9 @@ class AlignedSpeaking:
         self.state: StateTree = model.initial_state(
             slots, max_chunk=chunk, dtype=weight.dtype, device=weight.device
         )
+        self.needed = max(
+            text.ahead, text.most
+        )  # tokens from the pointer on that a frame may look at or begin
         self.text = [Text() for _ in range(slots)]
         flow, whole = model.config.flow, torch.int64
         self.fed = torch.zeros(slots, model.config.backbone.dim, dtype=self.dtype, device=self.device)
@@ -112,7 +115,7 @@ class AlignedSpeaking:
     def ready(self, slot: int) -> bool:
         """Whether the tokens that the next frame looks at are there."""
         text = self.text[slot]
-        return text.whole or len(text.tokens) >= int(self.pointer[slot]) + self.config.ahead
+        return text.whole or len(text.tokens) >= int(self.pointer[slot]) + self.needed
 
     @torch.inference_mode()
     def tick(self, active: Tensor) -> Tensor:
@@ -201,11 +204,13 @@ class AlignedSpeaking:
 
 
 def pack_speaker(model: SpeakerModel) -> FusedStack | None:
-    """Put the flow head's layers into int8, in place, and give the backbone's step as one call; for a CPU.
+    """Give text and flow head int8 weights, in place, and the backbone's step as one call; for a CPU.
 
-    The backbone itself stays: it reads voices, many frames at once.
+    What a row gives then doesn't depend on how many there are. The backbone stays: it reads voices, many
+    frames at once.
     """
-    pack_int8(model.flow.stack)
+    for part in (model.text, model.flow):
+        pack_linears(part)
     return FusedStack(model.backbone) if fits_one_call(model.backbone) else None
 
 

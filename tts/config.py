@@ -74,9 +74,6 @@ class AlignedTextConfig:
                 raise ConfigError(f"text.{name} must be at least 1, got {getattr(self, name)}")
         if self.behind < 0 or self.ahead < 0:
             raise ConfigError("text.behind and text.ahead must not be negative")
-        if self.ahead < self.most:
-            # Else a frame could begin tokens that have not come yet.
-            raise ConfigError(f"text.ahead must be at least text.most, {self.most}, got {self.ahead}")
 
     @property
     def window(self) -> int:

@@ -89,7 +89,7 @@ class FlowHead(nn.Module):
         Returns:
             float32 [rows, acoustic_dim].
         """
-        kind = self.input_projection.weight.dtype
+        kind = hidden.dtype
         when = self.time_projection(self.time_embedding(time).to(kind))
         if self.span_projection is not None:
             far = torch.zeros_like(time) if span is None else span

@@ -108,6 +108,7 @@ class TTS:
         speaker, codec = load_own(folder, weights=weights)
         tts = cls(speaker, codec, folder)
         if weights != "float32":
+            _ = tts.fingerprint  # of the weights as they are stored
             tts.fused = pack_speaker(speaker)
         return tts
 

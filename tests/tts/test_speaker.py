@@ -14,6 +14,7 @@ from small_speaker import made_voice, random_speaker, write_speaker
 from rillvox.audio import Audio
 from rillvox.codec.stream import DecodeStream
 from rillvox.errors import AudioError, CheckpointError, TextError, VoiceError
+from rillvox.tts import speaker
 from rillvox.tts.aligned_speaking import TAIL, AlignedSpeaking
 from rillvox.tts.config import SPECIAL
 from rillvox.tts.flow import FlowHead
@@ -258,16 +259,12 @@ def test_manners_and_lexicons_are_heard(tts: TTS, voice: Voice, spoken: Synthesi
 
 
 def test_what_never_ends_is_cut_off_and_told(tts: TTS, voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(self: FlowHead, hidden: torch.Tensor) -> torch.Tensor:
-        logits = torch.zeros(len(hidden), self.semantic)
-        logits[:, :SPECIAL] = float("-inf")
-        return logits
-
     model = random_speaker(tts.model.config)
     with torch.no_grad():
         model.text.advance.bias[0] = 1000
     slow = TTS(model, tts.codec, tts.folder)
-    monkeypatch.setattr(FlowHead, "semantic_logits", never)
+    monkeypatch.setattr(speaker, "FRAMES_A_TOKEN", 1)
+    monkeypatch.setattr(speaker, "FRAMES_EXTRA", 5)  # fewer than it takes until the pointer is pushed on
     found = slow.synthesize("Oh.", made_voice(slow))
     assert found.finish_reason == "length"
     assert found.audio.seconds < 5
