@@ -11,8 +11,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
@@ -114,11 +116,16 @@ def save_model(model: CodecModel, folder: str | Path, *, dtype: torch.dtype | No
             raise CheckpointError(f"{name}: holds a number that is not finite as {tensor.dtype}")
         (stored,) = stored_names(name, config)
         tensors[stored] = tensor
+    write_folder(folder, params_from_config(config), tensors)
+
+
+def write_folder(folder: Path, document: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write params.json and the weights of a model; both are moved there when they are whole."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{os.getpid()}.tmp"
     draft.mkdir()
     try:
-        (draft / PARAMS).write_text(json.dumps(params_from_config(config), indent=1) + "\n", "utf-8")
+        (draft / PARAMS).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
         save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
         # save_file makes its file readable to its owner alone, whatever the umask says.
         (draft / WEIGHTS).chmod((draft / PARAMS).stat().st_mode & 0o777)

@@ -177,7 +177,7 @@ class Transformer(nn.Module):
         # inside the chunk, so the chunk length covers them.
         capacity = span + (max_chunk if self._pieces is None else self._pieces[1]) - 1
         state: StateTree = {"position": torch.zeros(slots, dtype=torch.int64, device=device)}
-        for i, block in enumerate(self._blocks()):
+        for i, block in enumerate(self.blocks):
             state[f"layers_{i}"] = block.attention.initial_state(slots, capacity, dtype, device)
         return state
 
@@ -202,7 +202,7 @@ class Transformer(nn.Module):
         # A number as it is: as a tensor it would have to be sent to the device.
         positions = positions + (start if isinstance(start, int) else start.to(x.device).reshape(-1, 1))
         geometry = self._geometry(positions, positions, block or self.config.block, x.dtype)
-        for i, layer in enumerate(self._blocks()):
+        for i, layer in enumerate(self.blocks):
             x = layer(x, geometry, None if ada is None else ada[i])
         return x if self.norm is None else self.norm(x)
 
@@ -250,7 +250,7 @@ class Transformer(nn.Module):
             held, ring = ring_positions(now[:, -1], capacity), Ring.of(now, capacity, rows)
             geometries.append(self._geometry(now, held, size, x.dtype, ring))
         geometry = geometries[0] if len(geometries) == 1 else joined(geometries)
-        for i, layer in enumerate(self._blocks()):
+        for i, layer in enumerate(self.blocks):
             scale = None if ada is None else take(ada[i], rows)
             x = layer(x, geometry, scale, subtree(state, f"layers_{i}"))
         put(counter, rows, first + time)
@@ -260,7 +260,7 @@ class Transformer(nn.Module):
     def ada_scales(self, condition: Tensor) -> list[Tensor]:
         """Scale g of every layer for a condition [..., dim]: a list of [..., dim]."""
         scales: list[Tensor] = []
-        for layer in self._blocks():
+        for layer in self.blocks:
             if layer.ada_rms_norm_t_cond is None:
                 raise ConfigError("ada_dim is 0: this stack has no conditioned norm")
             scales.append(layer.ada_rms_norm_t_cond(condition))
@@ -269,9 +269,6 @@ class Transformer(nn.Module):
     @property
     def blocks(self) -> list[Block]:
         """The layers, in order."""
-        return self._blocks()
-
-    def _blocks(self) -> list[Block]:
         return cast("list[Block]", list(self.layers))
 
     def _geometry(

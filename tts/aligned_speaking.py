@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..errors import VoiceError
 from ..kernels.fused import FusedStack, fits_one_call
 from ..kernels.pack import pack_linears
 from ..kernels.sampling import normal, sample, uniform
@@ -56,9 +57,8 @@ class AlignedSpeaking:
         self.state: StateTree = model.initial_state(
             slots, max_chunk=chunk, dtype=weight.dtype, device=weight.device
         )
-        self.needed = max(
-            text.ahead, text.most
-        )  # tokens from the pointer on that a frame may look at or begin
+        # Tokens from the pointer on that a frame may look at or begin.
+        self.needed = max(text.ahead, text.most)
         self.text = [Text() for _ in range(slots)]
         flow, whole = model.config.flow, torch.int64
         self.fed = torch.zeros(slots, model.config.backbone.dim, dtype=self.dtype, device=self.device)
@@ -92,7 +92,7 @@ class AlignedSpeaking:
         """Begin an utterance after what the slot has read, or after what another has; see `heard`.
 
         Raises:
-            ValueError: what was heard is not of this model.
+            VoiceError: what was heard is not of this model.
         """
         if heard is not None:
             self._recall(slot, heard)
@@ -124,14 +124,16 @@ class AlignedSpeaking:
         A frame whose semantic code is `END` ends its utterance and holds no sound.
         """
         model = self.model
-        x = self.fed + model.text(Place(self._windows(), self.moved, self.age)).to(self.dtype)
+        around = self._windows()
+        left = torch.tensor([len(text.tokens) for text in self.text], device=self.device) - self.pointer
+        x = self.fed + model.text(Place(around, self.moved, self.age)).to(self.dtype)
         hidden = self._step(x[:, None], active)[:, 0]
-        semantic = self._semantic(hidden)
+        semantic = self._semantic(hidden, left)
         noise = normal(self.seed, self.frame, model.flow.values, stream=NOISE) * self.noise[:, None]
         values = model.flow.solve(hidden, noise, semantic=semantic, steps=self.steps, guidance=self.guidance)
         codes = model.flow.round(values, semantic)
         self.fed = torch.where(active[:, None], model.frame_embedding(codes).to(self.dtype), self.fed)
-        self._move(hidden, active)
+        self._move(hidden, left, around[:, self.config.behind], active)
         self.frame += active
         return codes
 
@@ -144,13 +146,13 @@ class AlignedSpeaking:
         leaves = {name: leaf for name, leaf in flatten(self.state) if leaf.dim() == 4}
         wrong = [n for n, leaf in leaves.items() if n not in heard or heard[n].shape[::2] != leaf.shape[1::2]]
         if wrong or len(heard) != len(leaves):
-            raise ValueError("this voice was heard by a model of another shape")
+            raise VoiceError("this voice was heard by a model of another shape; clone it again with this one")
         reset(self.state, [slot])
         rows = 0
         for name, leaf in leaves.items():
             rows = heard[name].shape[1]
             if rows > leaf.shape[2]:
-                raise ValueError(f"this voice takes {rows} positions, there are {leaf.shape[2]}")
+                raise VoiceError(f"this voice takes {rows} positions, there are {leaf.shape[2]}")
             leaf[slot, :, :rows] = heard[name].to(leaf)
         leaf_of(self.state, "position")[slot] = rows
 
@@ -171,9 +173,8 @@ class AlignedSpeaking:
             rows.append(row + [0] * (config.window - len(row)))
         return torch.tensor(rows, dtype=torch.int64, device=self.device)
 
-    def _semantic(self, hidden: Tensor) -> Tensor:
+    def _semantic(self, hidden: Tensor, left: Tensor) -> Tensor:
         logits = self.model.flow.semantic_logits(hidden)
-        left = torch.tensor([len(text.tokens) for text in self.text], device=self.device) - self.pointer
         over = torch.tensor([text.whole for text in self.text], device=self.device) & (left <= 0)
         # The end comes after the text, and then soon.
         logits[:, END] = torch.where(over, logits[:, END], float("-inf"))
@@ -184,12 +185,10 @@ class AlignedSpeaking:
             logits, self.seed, self.frame, temperature=self.temperature, top_p=self.top_p, stream=WORDS
         )
 
-    def _move(self, hidden: Tensor, active: Tensor) -> None:
-        """Draw how many tokens begin in the next frame."""
+    def _move(self, hidden: Tensor, left: Tensor, said: Tensor, active: Tensor) -> None:
+        """Draw how many of the `left` tokens begin in the next frame, now that `said` is being said."""
         most = self.config.most
         logits = self.model.text.advance(hidden).float()
-        left = torch.tensor([len(text.tokens) for text in self.text], device=self.device) - self.pointer
-        said = self._windows()[:, self.config.behind]
         longest = torch.where(said == PAUSE, LONGEST_PAUSE, STUCK)
         stuck = (self.age + 1 >= longest) & (left > 0)
         logits[:, 0] = torch.where(stuck, float("-inf"), logits[:, 0])

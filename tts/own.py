@@ -6,19 +6,15 @@ float32; everything else as float16.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
-from ..codec.checkpoint import PARAMS, WEIGHTS
+from ..codec.checkpoint import PARAMS, WEIGHTS, write_folder
 from ..codec.stream import Codec
 from ..errors import CheckpointError, ConfigError
 from ..kernels.int8 import round_weight
@@ -182,15 +178,4 @@ def save_own(model: SpeakerModel, folder: Path, codec: str, fingerprint: str) ->
             tensors[name], tensors[name + SCALE] = rounded.contiguous(), scale.half()
         else:
             tensors[name] = value.half().contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{os.getpid()}.tmp"
-    draft.mkdir()
-    try:
-        document = params_of(model.config, codec, fingerprint)
-        (draft / PARAMS).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
-        (draft / WEIGHTS).chmod((draft / PARAMS).stat().st_mode & 0o777)
-        for file in (WEIGHTS, PARAMS):
-            (draft / file).replace(folder / file)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    write_folder(folder, params_of(model.config, codec, fingerprint), tensors)

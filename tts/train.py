@@ -12,7 +12,6 @@ Every stage resumes from its folder, logs to `log.jsonl` and keeps averaged weig
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,14 +94,13 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
     teacher = None
     if recipe.distil:
         model = SpeakerModel(replace(config, flow=replace(config.flow, spans=True)))
-        kept = averaged(run.out / "speak")
         span = model.flow.span_projection
         assert span is not None
         nn.init.zeros_(span.weight)
         _fill(model, run.out / "speak", {"flow.span_projection.weight": span.weight.detach()})
         whole = SpeakerModel(config)
-        whole.load_state_dict(kept)
-        teacher = copy.deepcopy(whole.flow)
+        _fill(whole, run.out / "speak")
+        teacher = whole.flow
         config = model.config
         task = TTSTask(config, recipe, model=model, teacher=teacher, amp=False)
     else:

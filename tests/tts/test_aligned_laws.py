@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_speaker import random_speaker, small, speaker, text_tokens, voice_rows
 
+from rillvox.errors import VoiceError
 from rillvox.kernels.fused import FusedStack
 from rillvox.kernels.state import flatten, nbytes
 from rillvox.tts.aligned_speaking import LONGEST_PAUSE, STUCK, TAIL, AlignedSpeaking, pack_speaker
@@ -204,7 +205,7 @@ def test_what_another_model_heard_is_refused_and_nothing_is_lost() -> None:
     ]
     before = {name: leaf.clone() for name, leaf in flatten(speaking.state)}
     for state in wrong:
-        with pytest.raises(ValueError, match="another shape"):
+        with pytest.raises(VoiceError, match="another shape"):
             speaking.open(0, MANNERS[0], state)
     assert all(torch.equal(leaf, before[name]) for name, leaf in flatten(speaking.state))
     speaking.open(0, MANNERS[0], heard)

@@ -116,7 +116,7 @@ def test_a_word_is_told_as_soon_as_it_is_over(tts: TTS, voice: Voice) -> None:
 
 def test_words_do_not_last_into_pauses(tts: TTS, voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
     # A speaker that says a token in every second frame, a pause for long, and ends late.
-    def moves(self: AlignedSpeaking, hidden: torch.Tensor, active: torch.Tensor) -> None:
+    def moves(self: AlignedSpeaking, *_: torch.Tensor) -> None:
         began = (self.frame % 2 == 1) & (self.frame < 6) | (self.frame == 15) | (self.frame == 17)
         self.pointer = self.pointer + began
         self.age = torch.where(began, 0, self.age + 1)
