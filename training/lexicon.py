@@ -44,15 +44,24 @@ class Lexicon:
         cache: file to start from and to save new words to; written in one move, safe to share read-only.
         program: the flite to run.
         jobs: flite processes at a time.
+        voice: the one that flite reads in; None: its default, to which the vowels of "cut" and "cot" are one
+            phone. Each voice wants a cache of its own.
 
     Raises:
         ConfigError: the cache is not a lexicon.
     """
 
-    def __init__(self, cache: Path | str | None = None, program: str = "flite", jobs: int = 1) -> None:
+    def __init__(
+        self,
+        cache: Path | str | None = None,
+        program: str = "flite",
+        jobs: int = 1,
+        voice: str | None = None,
+    ) -> None:
         self.cache = None if cache is None else Path(cache)
         self.program = program
         self.jobs = jobs
+        self.voice = voice
         self.entries: dict[str, Phones] = {} if self.cache is None else _read_cache(self.cache)
 
     def lookup(self, words: Iterable[str]) -> dict[str, Phones]:
@@ -71,7 +80,7 @@ class Lexicon:
         if batches:
             program = self._found()
             with ThreadPoolExecutor(self.jobs) as pool:
-                for said in pool.map(lambda batch: say(batch, program), batches):
+                for said in pool.map(lambda batch: say(batch, program, self.voice), batches):
                     self.entries.update(said)
         self.entries.update({word: OVERRIDES[word] for word in unknown if word in OVERRIDES})
         if unknown and self.cache is not None:
@@ -90,12 +99,16 @@ class Lexicon:
                 f"the program {self.program} is not installed; get it from your system (apt install flite), "
                 "or give a lexicon that already holds every word"
             )
+        voices = [] if self.voice is None else _listed(program)
+        if self.voice is not None and self.voice not in voices:
+            # It would read in its default voice and not say so.
+            raise ConfigError(f"{self.program} has no voice {self.voice}; it has: {' '.join(voices)}")
         return program
 
 
-def say(words: Sequence[str], program: str) -> dict[str, Phones]:
+def say(words: Sequence[str], program: str, voice: str | None = None) -> dict[str, Phones]:
     """Phones of each word by as few runs of flite as it takes; see `Lexicon.lookup`."""
-    spoken = _segments(_run(". ".join(words) + ("." if len(words) > 1 else ""), program))
+    spoken = _segments(_run(". ".join(words) + ("." if len(words) > 1 else ""), program, voice))
     if len(words) == 1:
         phones = tuple(phone for segment in spoken for phone in segment)
         if not phones:
@@ -104,7 +117,7 @@ def say(words: Sequence[str], program: str) -> dict[str, Phones]:
     if len(spoken) == len(words):
         return dict(zip(words, spoken, strict=True))
     half = len(words) // 2
-    return say(words[:half], program) | say(words[half:], program)
+    return say(words[:half], program, voice) | say(words[half:], program, voice)
 
 
 def _segments(phones: Sequence[str]) -> list[Phones]:
@@ -125,15 +138,22 @@ def _segments(phones: Sequence[str]) -> list[Phones]:
     return segments
 
 
-def _run(text: str, program: str) -> list[str]:
+def _listed(program: str) -> list[str]:
+    """Voices that flite has."""
+    return _output([program, "-lv"], "-lv").partition(":")[2].split()
+
+
+def _run(text: str, program: str, voice: str | None) -> list[str]:
+    asked = [] if voice is None else ["-voice", voice]
+    return _output([program, "-ps", "-o", "none", "-t", text, *asked], text).split()
+
+
+def _output(command: list[str], about: str) -> str:
     try:
-        done = subprocess.run(
-            [program, "-ps", "-o", "none", "-t", text],
-            capture_output=True, text=True, check=True, timeout=SECONDS_PER_CALL,
-        )  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS_PER_CALL)
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(f"{program} failed on {text[:60]!r}: {error}") from error
-    return done.stdout.split()
+        raise ConfigError(f"{command[0]} failed on {about[:60]!r}: {error}") from error
+    return done.stdout
 
 
 def _read_cache(path: Path) -> dict[str, Phones]:

@@ -9,8 +9,8 @@ faster or slower, sound like other people.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from ..audio import Audio
 from ..codec.model import CodecModel
 from ..codec.stream import Codec
 from ..errors import ConfigError
+from ..training.lexicon import PHONE_IDS, Lexicon
 from ..training.pool import HELD_OUT, Pool
+from ..training.pool import Clip as Aligned
 from ..training.sounds import RATE, STEP, Sounds
 from .tokens import tokens_said
 
@@ -81,6 +83,7 @@ def prepare(
     *,
     speed: float = 1.0,
     shift: int = 0,
+    lexicon: Lexicon | None = None,
     say: Callable[[str], None] = print,
 ) -> Speech:
     """Write a folder and open it.
@@ -88,6 +91,7 @@ def prepare(
     Args:
         speed: how much faster than recorded the clips are played.
         shift: samples after the clip's begin at which the first frame begins.
+        lexicon: what to call the phones; None: as the aligner did. See `renamed`.
 
     Raises:
         ConfigError: no clip has an alignment, or the codec has no encoder.
@@ -102,6 +106,7 @@ def prepare(
     if not pairs:
         raise ConfigError("no clip of the sounds has an alignment in the pool")
     pairs.sort(key=lambda pair: pair[0].samples)
+    names = {} if lexicon is None else lexicon.lookup({word for _, said in pairs for word in said.words})
     frame = codec.config.frame
     clips: list[Spoken] = []
     codes: list[NDArray[np.int16]] = []
@@ -116,7 +121,7 @@ def prepare(
             frames = len(wave) // frame
             if not frames:
                 continue
-            tokens, starts = tokens_said(said)
+            tokens, starts = tokens_said(renamed(said, names))
             at = (np.arange(frames) * frame + shift) * speed
             ids = _teacher(sounds, clip.offset, clip.samples, at)
             times = (np.asarray(starts) * STEP / speed - shift) / frame
@@ -140,6 +145,21 @@ def prepare(
     for name, kind in (("codes", "npy"), ("teacher", "npy"), ("clips", "jsonl")):
         (out / f"{name}.tmp").replace(out / f"{name}.{kind}")
     return Speech(out)
+
+
+def renamed(clip: Aligned, names: Mapping[str, Sequence[str]]) -> Aligned:
+    """The clip with the phones of another dictionary, in every word that has as many; times stay.
+
+    The aligner's dictionary may know fewer vowels than the speaker is to tell apart.
+    """
+    phones: list[int] = []
+    at = 0
+    for word, count in zip(clip.words, clip.phones_per_word, strict=True):
+        said = names.get(word, ())
+        own = clip.phones[at : at + count]
+        phones += [PHONE_IDS[phone] for phone in said] if len(said) == count else own
+        at += count
+    return replace(clip, phones=tuple(phones))
 
 
 def _played(wave: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
@@ -169,10 +189,21 @@ def _teacher(sounds: Sounds, offset: int, samples: int, at: NDArray[np.floating]
 
 
 def main_speech(
-    sounds: Path, pool: Path, out: Path, codec: str, speed: float, shift: int, say: Callable[[str], None]
+    sounds: Path,
+    pool: Path,
+    out: Path,
+    codec: str,
+    speed: float,
+    shift: int,
+    lexicon: Path | None,
+    voice: str,
+    say: Callable[[str], None],
 ) -> None:
-    """`rillvox train speech`; see `prepare`."""
+    """`rillvox train speech`; see `prepare`. `voice` is flite's, for words that the lexicon lacks."""
+    names = None if lexicon is None else Lexicon(lexicon, jobs=2, voice=voice)
     model = Codec.load(codec, weights="float32").model
-    found = prepare(Sounds(sounds), Pool.open(pool), model, out, speed=speed, shift=shift, say=say)
+    found = prepare(
+        Sounds(sounds), Pool.open(pool), model, out, speed=speed, shift=shift, lexicon=names, say=say
+    )
     hours = sum(clip.frames for clip in found.clips) * 0.08 / 3600
     say(f"{len(found.clips)} clips, {hours:.2f} hours")

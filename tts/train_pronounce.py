@@ -26,9 +26,11 @@ from .pronounce import Pronouncer, save
 from .pronounce_letters import VOWELS, phones, spelled
 from .pronounce_net import PER_LETTER, LettersToPhones, numbers, packed, unpacked
 
+VOICE = "slt"  # of flite's: its default one says the vowel of "cut" as that of "cot"
 HELD_OUT = 10  # one word in so many
 ROWS = 1024
 PEAK_RATE = 2e-3
+ANEW = 0.1  # of it for a network that has learned before
 WARM_UP = 500  # steps
 DROPOUT = 0.1
 EARLY = 0.3  # weight of the guesses of earlier blocks
@@ -95,6 +97,8 @@ def main_train_pronounce(
     steps: int = 20000,
     device: str = "cpu",
     seed: int = 0,
+    voice: str | None = VOICE,
+    init: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Write a file for `Pronouncer.load`.
@@ -106,21 +110,25 @@ def main_train_pronounce(
         steps: of training the network, each on 1024 words; 20000 take some minutes on a GPU.
         device: where to train, as torch names it.
         seed: of everything drawn.
+        voice: flite's, for words not in the lexicon; None: its default one.
+        init: another file of this kind, whose network goes on learning, at a tenth of the rate.
         say: gets lines of progress and the figures.
 
     Raises:
-        ConfigError: a file of words cannot be read, the lexicon is none, or flite is needed and missing.
+        ConfigError: a file of words cannot be read, the lexicon is none, or flite or its voice is missing.
+        CheckpointError: `init` is no such file.
         TextError: flite finds no sound in a word.
     """
     wanted = sorted({word for path in words for word in read_words(path)})
     if not wanted:
         raise ConfigError(f"no words in {', '.join(map(str, words))}")
-    said = Lexicon(lexicon, jobs=2).lookup(wanted)
+    begun = None if init is None else Pronouncer.load(init).net
+    said = Lexicon(lexicon, jobs=2, voice=voice).lookup(wanted)
     entries = {word: bytes(PHONE_IDS[phone] for phone in said[word]) for word in wanted}
     entries = {word: sounds for word, sounds in entries.items() if is_said(word, sounds)}
     seen = {word: sounds for word, sounds in entries.items() if not held_out(word)}
     say(f"{len(entries)} words, {len(seen)} of them for the network")
-    net = train_letters(seen, steps, torch.device(device), seed, say)
+    net = train_letters(seen, steps, torch.device(device), seed, say, begun)
     kept = packed(net.state_dict())
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, entries | {word: bytes(phones(said)) for word, said in BY_HAND.items()}, kept)
@@ -167,16 +175,25 @@ def held_out(word: str) -> bool:
 
 
 def train_letters(
-    entries: Mapping[str, bytes], steps: int, device: torch.device, seed: int, say: Callable[[str], None]
+    entries: Mapping[str, bytes],
+    steps: int,
+    device: torch.device,
+    seed: int,
+    say: Callable[[str], None],
+    begun: LettersToPhones | None = None,
 ) -> LettersToPhones:
-    """A network that has learned to say `entries`, words to phones 1..39."""
+    """A network that has learned to say `entries`, words to phones 1..39; `begun`: one to go on with."""
     torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
     net = LettersToPhones(DROPOUT).to(device)
+    peak = PEAK_RATE
+    if begun is not None:
+        net.load_state_dict(begun.state_dict())
+        peak *= ANEW
     # A letter has room for so many phones; `w` alone, said "double u", has more.
     fitting = [(word, said) for word, said in entries.items() if _frames(said) <= PER_LETTER * len(word)]
-    optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_RATE, total_steps=steps, pct_start=min(0.3, WARM_UP / steps)
+        optimizer, peak, total_steps=steps, pct_start=min(0.3, WARM_UP / steps)
     )
     mean = torch.zeros((), device=device)
     for step, batch in zip(range(1, steps + 1), _batches(fitting, random.Random(seed)), strict=False):

@@ -115,3 +115,13 @@ def test_flite_says_words_in_a_batch_as_it_says_them_alone():
     assert batch["cat"] == ("k", "ae", "t")
     assert batch["bottle"] == ("b", "aa", "t", "ah", "l")
     assert all(phone in PHONE_IDS for phones in batch.values() for phone in phones)
+
+
+@needs_flite
+def test_a_voice_of_flites_tells_two_vowels_apart(tmp_path: Path):
+    cache = tmp_path / "lexicon.json"
+    said = Lexicon(cache, voice="slt").lookup(["cut", "cot"])
+    assert said == {"cut": ("k", "ah", "t"), "cot": ("k", "aa", "t")}
+    assert Lexicon().lookup(["cut"]) == {"cut": ("k", "aa", "t")}
+    with pytest.raises(ConfigError, match="no voice nobody; it has: .*slt"):
+        Lexicon(voice="nobody").lookup(["cut"])
