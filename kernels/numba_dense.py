@@ -73,11 +73,12 @@ def _tile(rows: int, columns: int) -> Any:
     return intrinsic(tile)
 
 
-_one, _two, _four = (
+_one, _two, _three, _four = (
     _tile(1, COLUMNS),
     _tile(2, COLUMNS),
+    _tile(3, COLUMNS // 2),
     _tile(4, COLUMNS // 2),
-)  # 4, 8 and 8 registers of sums
+)  # 4, 8, 6 and 8 registers of sums
 
 
 @compiled_in_order
@@ -94,6 +95,10 @@ def dense_many(x: Floats, weight: Bytes, scale: Floats, y: Floats) -> None:
             _four(x, r, weight[block], 0, scale, y, begin)
             _four(x, r, weight[block], COLUMNS // 2, scale, y, begin + COLUMNS // 2)
             r += 4
+        if r + 3 <= rows:
+            _three(x, r, weight[block], 0, scale, y, begin)
+            _three(x, r, weight[block], COLUMNS // 2, scale, y, begin + COLUMNS // 2)
+            r += 3
         if r + 2 <= rows:
             _two(x, r, weight[block], 0, scale, y, begin)
             r += 2

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..kernels.fused_tokens import FusedTokens, fits_tokens
+from ..kernels.pack import pack_linears
 from ..kernels.transformer import Transformer
 from .config import EMPTY, END, SPECIAL, TTSConfig
 
@@ -49,6 +51,7 @@ class FlowHead(nn.Module):
         self.time_projection = nn.Linear(flow.dim, flow.dim, bias=False)
         self.llm_projection = nn.Linear(hidden, flow.dim, bias=False)
         self.stack = Transformer(flow.stack)
+        self.fused: FusedTokens | None = None  # in its place, see `pack`
         self.code_embeddings = nn.Embedding(config.semantic_rows, flow.dim) if flow.named else None
         self.span_projection = nn.Linear(flow.dim, flow.dim, bias=False) if flow.spans else None
         self.acoustic_codebook_output = nn.Linear(flow.dim, self.values, bias=False)
@@ -95,8 +98,16 @@ class FlowHead(nn.Module):
             far = torch.zeros_like(time) if span is None else span
             when = when + self.span_projection(self.time_embedding(far).to(kind))
         tokens = [self.input_projection(x.to(kind)), when, hidden]
-        y = self.stack(torch.stack(tokens, 1))
-        return self.acoustic_codebook_output(y[:, 0]).float()
+        x = torch.stack(tokens, 1)
+        y = self.stack(x)[:, 0] if self.fused is None else self.fused.first(x)
+        return self.acoustic_codebook_output(y).float()
+
+    def pack(self) -> None:
+        """Int8 weights, and the stack in one call where it fits; for a CPU, see `pack_linears`."""
+        if fits_tokens(self.stack):
+            self.fused = FusedTokens(self.stack)
+            del self.stack
+        pack_linears(self)
 
     def begin(
         self,
