@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +17,39 @@ from numpy.typing import NDArray
 from ..codec.config import SAMPLE_RATE
 from ..errors import ConfigError, TextError
 from ..tts.speaker import TTS, Piece, Synthesis
+from ..tts.speaking import Manner
 from ..tts.spoken_lexicon import load_lexicon
 from ..tts.voices import Voice
 from .loudspeaker import open_loudspeaker
 from .outputs import check_output
 
+RAN_AWAY: dict[str | None, str] = {
+    "length": "it took longer than so much text can",
+    "loop": "the same sounds came over and over",
+    "silence": "nothing was to be heard",
+}
+
 
 def say(
     text: str,
-    voice: str | Voice,
+    voice: str | Voice | None,
     output: str | None,
     model: str,
     seed: int,
     lexicon: Path | None,
     check: int = 0,
     speaker: TTS | None = None,
+    *,
+    pace: float = 1.0,
+    steps: int | None = None,
+    weights: str | None = None,
+    device: str = "cpu",
 ) -> None:
     """Speak; `text` "-" reads standard input, `output` "-" writes a wav file to standard output.
 
     Raises:
-        ConfigError: an output that can't be written, or no loudspeaker where no output is named.
+        ConfigError: an output that can't be written, or no loudspeaker where no output is named; a pace,
+            number of steps, weights or device that there are not.
         TextError: nothing to say.
         VoiceError: no such voice.
     """
@@ -44,17 +58,19 @@ def say(
     whole = sys.stdin.read() if text == "-" else text
     if not whole.strip():
         raise TextError("there is no text to say")
-    tts = speaker or TTS.load(model)
+    asked = Manner(pace=pace, steps=steps)  # refused before anything is loaded
+    tts = speaker or TTS.load(model, weights=weights, device=device)
+    tts.manner = replace(tts.manner, pace=asked.pace, steps=asked.steps)
     chosen = tts.voice(voice)
     if check:
         found = listened(tts, whole, chosen, seed, words, check)
-        pieces = [Piece(found.audio.samples, found.words)]
+        pieces = [Piece(found.audio.samples, found.words, found.finish_reason)]
     else:
         pieces = tts.stream(whole, chosen, seed=seed, lexicon=words)
     if output is None:
-        _play(pieces)
+        _play(_told(pieces))
         return
-    samples = np.concatenate([piece.samples for piece in _counted(pieces)])
+    samples = np.concatenate([piece.samples for piece in _counted(_told(pieces))])
     if output == "-":
         # A pipe can't be rewound, and a wav file's length stands at its begin.
         whole_file = io.BytesIO()
@@ -137,6 +153,16 @@ def _counted(pieces: Iterable[Piece]) -> Iterator[Piece]:
         yield piece
     if live and shown:
         sys.stderr.write("\r\x1b[K")
+
+
+def _told(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces, with a line on stderr for each sentence that ran away."""
+    for piece in pieces:
+        yield piece
+        if piece.finish in RAN_AWAY:
+            _note(
+                f"warning: a sentence was cut off, {RAN_AWAY[piece.finish]}; another --seed may say it well"
+            )
 
 
 def _play(pieces: Iterable[Piece]) -> None:

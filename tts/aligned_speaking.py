@@ -1,20 +1,20 @@
 """Utterances of a speaker with text beside its frames, side by side: 80 ms of each with every tick.
 
 Like `speaking.py`, whose random numbers and manners are used: an utterance sounds the same alone, in any row
-of any batch, and after a pause. Text may come while it is spoken; a frame waits until the tokens that it
-looks ahead to are there.
+of any batch, after a pause, and where it is resumed in another engine. Text may come while it is spoken; a
+frame waits until the tokens that it looks ahead to are there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..errors import VoiceError
+from ..errors import ConfigError, VoiceError
 from ..kernels.fused import FusedStack, fits_one_call
 from ..kernels.pack import pack_linears
 from ..kernels.sampling import normal, sample, uniform
@@ -23,14 +23,14 @@ from ..kernels.state import leaf as leaf_of
 from .aligned import Place
 from .config import END
 from .model import SpeakerModel
-from .speaking import NOISE, WORDS, Manner
+from .resume import Snapshot, put_in, take_out
+from .speaking import MANNERS, NOISE, WORDS, Manner
 from .tokens import PAUSE
 
 MOVES = 2  # stream of random numbers, after those of `speaking`
 STUCK = 12  # frames after which the pointer is pushed on; a phone of a second is none
 LONGEST_PAUSE = 8  # the same for a pause
 TAIL = 5  # frames after the last token; then it ends, whatever the model says
-Ending = Literal["stop", "length", "cancelled"]
 
 
 @dataclass
@@ -63,11 +63,15 @@ class AlignedSpeaking:
         flow, whole = model.config.flow, torch.int64
         self.fed = torch.zeros(slots, model.config.backbone.dim, dtype=self.dtype, device=self.device)
         self.frame = torch.zeros(slots, dtype=whole, device=self.device)
-        self.pointer, self.moved, self.age, self.seed = (torch.zeros_like(self.frame) for _ in range(4))
+        self.pointer, self.moved, self.age, self.seed, self.least = (
+            torch.zeros_like(self.frame) for _ in range(5)
+        )
         self.steps = torch.full_like(self.frame, flow.steps)
         self.guidance, self.noise, self.temperature, self.top_p = (
             torch.full((slots,), value, device=self.device) for value in (flow.guidance, 1.0, 0.0, 1.0)
         )
+        self.haste = torch.zeros(slots, dtype=torch.float64, device=self.device)
+        self.shift = torch.zeros(slots, model.flow.values, device=self.device)
         self.fused = fused
 
     @torch.inference_mode()
@@ -88,8 +92,17 @@ class AlignedSpeaking:
         return {name: leaf[slot, :, :rows].clone() for name, leaf in flatten(self.state) if leaf.dim() == 4}
 
     @torch.inference_mode()
-    def open(self, slot: int, manner: Manner, heard: Mapping[str, Tensor] | None = None) -> None:
+    def open(
+        self,
+        slot: int,
+        manner: Manner,
+        heard: Mapping[str, Tensor] | None = None,
+        shift: Tensor | None = None,
+    ) -> None:
         """Begin an utterance after what the slot has read, or after what another has; see `heard`.
+
+        Args:
+            shift: [acoustic_dim], added to what the flow draws; see `timbre.py`.
 
         Raises:
             VoiceError: what was heard is not of this model.
@@ -101,7 +114,9 @@ class AlignedSpeaking:
         self.fed[slot] = self.model.text.begin.to(self.dtype)
         for counter in (self.frame, self.pointer, self.moved, self.age):
             counter[slot] = 0
-        self.seed[slot] = manner.seed
+        self.seed[slot], self.least[slot] = manner.seed, manner.min_frames
+        self.haste[slot] = haste_of(manner.pace)
+        self.shift[slot] = 0.0 if shift is None else shift
         self.steps[slot] = flow.steps if manner.steps is None else manner.steps
         self.guidance[slot] = flow.guidance if manner.guidance is None else manner.guidance
         self.noise[slot], self.temperature[slot] = manner.noise, manner.temperature
@@ -131,16 +146,49 @@ class AlignedSpeaking:
         semantic = self._semantic(hidden, left)
         noise = normal(self.seed, self.frame, model.flow.values, stream=NOISE) * self.noise[:, None]
         values = model.flow.solve(hidden, noise, semantic=semantic, steps=self.steps, guidance=self.guidance)
-        codes = model.flow.round(values, semantic)
+        codes = model.flow.round(values + self.shift, semantic)
         self.fed = torch.where(active[:, None], model.frame_embedding(codes).to(self.dtype), self.fed)
         self._move(hidden, left, around[:, self.config.behind], active)
         self.frame += active
         return codes
 
+    @torch.inference_mode()
     def close(self, slot: int) -> None:
-        """Forget an utterance."""
+        """Forget an utterance, over or not; the slot is as it was when it was new, the others as they are."""
         reset(self.state, [slot])
         self.text[slot] = Text()
+        for value in (self.fed, self.frame, self.pointer, self.moved, self.age):
+            value[slot] = 0
+
+    def snapshot(self, slot: int) -> Snapshot:
+        """All that an utterance is after any frame, as named tensors; see `restore`."""
+        text = self.text[slot]
+        return take_out(self._rows(), slot) | {
+            "tokens": torch.tensor(text.tokens, dtype=torch.int64),
+            "whole": torch.tensor(text.whole),
+        }
+
+    @torch.inference_mode()
+    def restore(self, slot: int, kept: Snapshot) -> None:
+        """Go on with an utterance in any slot of any engine of this model and `chunk`, bit for bit.
+
+        Raises:
+            ConfigError: it is of another model, or of an engine made otherwise; the slot stays as it is.
+        """
+        text = {name: kept[name] for name in ("tokens", "whole") if name in kept}
+        if len(text) < 2:
+            raise ConfigError(
+                "snapshot: tokens and whole are missing; take one with AlignedSpeaking.snapshot"
+            )
+        put_in(self._rows(), slot, {name: value for name, value in kept.items() if name not in text})
+        tokens: list[int] = text["tokens"].tolist()  # pyright: ignore
+        self.text[slot] = Text(tokens, bool(text["whole"]))
+
+    def _rows(self) -> dict[str, Tensor]:
+        """Everything that has a row for each slot."""
+        names = ("fed", "frame", "pointer", "moved", "age", "seed", "least", "haste", "shift")
+        rows = {name: getattr(self, name) for name in (*names, *MANNERS)}
+        return rows | {f"state.{name}": leaf for name, leaf in flatten(self.state)}
 
     def _recall(self, slot: int, heard: Mapping[str, Tensor]) -> None:
         leaves = {name: leaf for name, leaf in flatten(self.state) if leaf.dim() == 4}
@@ -176,6 +224,7 @@ class AlignedSpeaking:
     def _semantic(self, hidden: Tensor, left: Tensor) -> Tensor:
         logits = self.model.flow.semantic_logits(hidden)
         over = torch.tensor([text.whole for text in self.text], device=self.device) & (left <= 0)
+        over &= self.frame >= self.least
         # The end comes after the text, and then soon.
         logits[:, END] = torch.where(over, logits[:, END], float("-inf"))
         late = over & (self.age >= TAIL)
@@ -195,7 +244,8 @@ class AlignedSpeaking:
         beyond = torch.arange(most + 1, device=self.device) > left[:, None].clamp(min=0)
         logits = logits.masked_fill(beyond, float("-inf"))
         mark = uniform(self.seed, self.frame, stream=MOVES)
-        chances = (logits.double() / MOVE_TEMPERATURE).softmax(-1)
+        haste = self.haste[:, None] * torch.arange(most + 1, device=self.device)
+        chances = (logits.double() / MOVE_TEMPERATURE + haste).softmax(-1)
         move = (chances.cumsum(-1) <= mark).sum(-1).clamp(max=most)
         self.moved = torch.where(active, move, self.moved)
         self.age = torch.where(active, torch.where(move > 0, 0, self.age + 1), self.age)
@@ -208,9 +258,16 @@ def pack_speaker(model: SpeakerModel) -> FusedStack | None:
     What a row gives then doesn't depend on how many there are. The backbone stays: it reads voices, many
     frames at once.
     """
-    for part in (model.text, model.flow):
-        pack_linears(part)
+    pack_linears(model.text)
+    model.flow.pack()
     return FusedStack(model.backbone) if fits_one_call(model.backbone) else None
 
 
+def haste_of(pace: float) -> float:
+    """What each token that begins in a frame adds to the logit of that move, for speech so much faster."""
+    return FASTER * math.sqrt(math.log(pace)) if pace > 1 else SLOWER * math.log(pace)
+
+
+# Measured, not derived: the model feels how long it has been at a token, and makes up for some of it.
+SLOWER, FASTER = 2.8, 2.6
 MOVE_TEMPERATURE = 0.5  # of the pointer; the likeliest move alone makes speech hasty and even

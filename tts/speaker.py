@@ -3,19 +3,20 @@
     tts = TTS.load()
     audio = tts.synthesize("Hello there.", voice="kathleen").audio
 
-Text is cut into sentences (`chunks.py`), each read (`script.py`) and spoken after the voice alone, and every
-frame of 80 ms is given out as soon as it is there.
+Text is cut into sentences (`chunks.py`), each spoken after the voice alone, and every frame of 80 ms is given
+out as soon as it is there. What a model reads and how it is asked for frames is up to its kind: one of
+rillvox's own (`aligned_speaker.py`), or one that is laid out as the released Voxtral TTS
+(`prompted_speaker.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,77 +26,76 @@ from ..audio import Audio, Source, read_audio
 from ..codec.checkpoint import PARAMS
 from ..codec.config import SAMPLE_RATE
 from ..codec.stream import Codec
-from ..errors import CheckpointError, TextError, VoiceError
-from ..kernels.fused import FusedStack
+from ..errors import CheckpointError, ConfigError, TextError, VoiceError
 from ..kernels.section import read_json
-from .aligned_speaking import AlignedSpeaking, pack_speaker
-from .chunks import Chunk, Chunker
-from .config import END, SPECIAL
+from .aligned_speaker import FRAMES_A_TOKEN, FRAMES_EXTRA, AlignedSpeaker
+from .checkpoint import load_model
 from .model import SpeakerModel
 from .own import is_own, load_own
-from .pronounce import Pronouncer
+from .params import MODEL_TYPE
+from .pieces import Finish, Pause, Piece, SpokenWord, Synthesis, worst
+from .prompted_speaker import PromptedSpeaker
 from .reference import prepare_reference
-from .script import Script, script
-from .shaping import Shaper
 from .speaking import Manner
-from .tokens import STOP
+from .telling import Cancel, Utterance, tell, until
 from .voices import Voice
 
 DEFAULT_MODEL = "tts-en"
 DEFAULT_VOICE = "kathleen"
-VOICE_SECONDS = 6.0  # of a reference that the model hears
-FRAMES_A_TOKEN, FRAMES_EXTRA = 6, 40  # a sentence of so many tokens is spoken in fewer frames, or not at all
-
-Finish = Literal["stop", "length"]
+DEFAULT_VOICES = (DEFAULT_VOICE, "casual_female")  # of the default model, of the released one; else the first
+STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # weights of the released layout
 
 
-@dataclass(frozen=True)
-class SpokenWord:
-    """A piece of the text as typed, and when it is said, in seconds from the begin of the audio."""
+class Speaker(Protocol):
+    """What `TTS` asks of a kind of model."""
 
-    text: str
-    source: tuple[int, int]
-    start: float
-    end: float
+    hears: float
+    manner: Manner
 
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of what is spoken, as it is given out."""
-
-    samples: NDArray[np.float32]
-    words: list[SpokenWord] = field(default_factory=list[SpokenWord])
-    finish: Finish | None = None  # of the sentence that ends here
-
-
-@dataclass(frozen=True)
-class Synthesis:
-    """What `TTS.synthesize` gives: 24 kHz audio, when each word is said, and why it ended."""
-
-    audio: Audio
-    words: list[SpokenWord]
-    finish_reason: Finish
-    seed: int
-    notes: list[str] = field(default_factory=list[str])
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def voices(self) -> dict[str, Path]: ...
+    def preset(self, name: str) -> Voice: ...
+    def remember(self, voice: Voice) -> Voice: ...
+    def cloned(self, voice: Voice) -> Voice: ...
+    def utterances(
+        self, text: str | Iterable[str], voice: Voice, manner: Manner, lexicon: Mapping[str, str] | None
+    ) -> Iterator[Utterance | Pause]: ...
 
 
 class TTS:
-    """A speaker with its codec, ready to use; see the module's text."""
+    """A speaker with its codec, ready to use; see the module's text.
+
+    `manner` is how it speaks where nobody asks for anything else.
+    """
 
     def __init__(self, model: SpeakerModel, codec: Codec, folder: Path) -> None:
+        """`folder`: where the model's voices are, and what it reads text with."""
         self.model, self.codec, self.folder = model, codec, folder
-        self.pronouncer = Pronouncer.load(folder / "words.safetensors")
-        self.fused: FusedStack | None = None
+        kind = PromptedSpeaker if model.config.text is None else AlignedSpeaker
+        self.speaker: Speaker = kind(model, codec, folder)
+        self.manner = self.speaker.manner
 
     @classmethod
-    def load(cls, model: str | Path = DEFAULT_MODEL, *, weights: str | None = None) -> TTS:
+    def load(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        weights: str | None = None,
+        device: torch.device | str = "cpu",
+    ) -> TTS:
         """Load a speaker that comes along by name, or the one in a model folder.
 
         Args:
-            weights: "int8" for weights in int8, the default on a CPU, or "float32".
+            model: also the folder of a Voxtral TTS as it was released.
+            weights: of rillvox's own speakers "int8", their default, or "float32"; of the released layout
+                "bfloat16" or "float32", by default as they are stored on a GPU, and float32 on a CPU.
+            device: where a model of the released layout runs; rillvox's own run on a CPU.
 
         Raises:
             CheckpointError: there is no such model, or its files are not whole.
+            ConfigError: weights or a device that there are not.
         """
         folder = Path(model)
         if isinstance(model, str) and not folder.exists():
@@ -103,49 +103,74 @@ class TTS:
             if "/" in model or not shipped.is_dir():
                 raise CheckpointError(f"{model}: no such speaker comes along, and there is no such folder")
             folder = Path(str(shipped))
-        if not is_own(read_json(folder / PARAMS)):
-            raise CheckpointError(f"{folder}: is no speaker of rillvox's own")
-        speaker, codec = load_own(folder, weights=weights)
-        tts = cls(speaker, codec, folder)
-        if weights != "float32":
-            _ = tts.fingerprint  # of the weights as they are stored
-            tts.fused = pack_speaker(speaker)
+        document = read_json(folder / PARAMS)
+        if is_own(document):
+            return cls._own(folder, weights, device)
+        if document.get("model_type") != MODEL_TYPE:
+            raise CheckpointError(
+                f"{folder}: is no speaker; {PARAMS} has the model_type {document.get('model_type')!r}"
+            )
+        if weights is not None and weights not in STORED:
+            raise ConfigError(f"weights of {folder.name} may be {' or '.join(STORED)}, got {weights!r}")
+        dtype = None if weights is None else STORED[weights]
+        speaker, codec = load_model(folder, dtype=dtype, device=_device(device))
+        return cls(speaker, Codec(codec), folder)
+
+    @classmethod
+    def _own(cls, folder: Path, weights: str | None, device: torch.device | str) -> TTS:
+        if weights not in (None, "int8", "float32"):
+            raise ConfigError(f"weights of {folder.name} may be int8 or float32, got {weights!r}")
+        if _device(device).type != "cpu":
+            raise ConfigError(f"device: {folder.name} runs on a CPU, got {device}; leave it out")
+        tts = cls(*load_own(folder, weights=weights), folder)
+        if weights != "float32" and isinstance(tts.speaker, AlignedSpeaker):
+            tts.speaker.pack()
         return tts
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits of the model that a voice belongs to."""
-        digest = hashlib.sha256()
-        for name, value in self.model.state_dict().items():
-            if name.startswith(("backbone", "frame_embedding", "text")):
-                digest.update(name.encode())
-                digest.update(value.detach().float().cpu().numpy().tobytes())
-        digest.update(self.codec.fingerprint.encode())
-        return digest.hexdigest()[:32]
+        return self.speaker.fingerprint
 
     @property
     def voices(self) -> list[str]:
         """Names of the voices that come along."""
-        return sorted(path.stem for path in (self.folder / "voices").glob("*.safetensors"))
+        return sorted(self.speaker.voices)
 
-    def voice(self, voice: Voice | str | Path) -> Voice:
-        """A voice by its name, or from its file.
+    def voice(self, voice: Voice | str | Path | None = None) -> Voice:
+        """A voice by its name, or from its file: of `rillvox clone`, or codes `.rvc` with their record.
+
+        Args:
+            voice: None: "kathleen" of the default model, "casual_female" of the released one, else the first.
 
         Raises:
             VoiceError: there is none of that name, or the file is no voice of this model.
         """
+        found = self._voice(self._default() if voice is None else voice)
+        found.check(self.model.config)
+        return found
+
+    def _voice(self, voice: Voice | str | Path) -> Voice:
         if isinstance(voice, Voice):
             if voice.model != self.fingerprint:
                 raise VoiceError(f"{voice.name}: is a voice of another model; clone it again with this one")
             return voice
-        path = Path(voice)
         if isinstance(voice, str) and voice in self.voices:
-            path = self.folder / "voices" / f"{voice}.safetensors"
-        elif not path.exists():
+            return self.speaker.preset(voice)
+        path = Path(voice)
+        if not path.is_file():
             raise VoiceError(
                 f"{voice}: no such voice; there are {', '.join(self.voices)}, and files of `rillvox clone`"
             )
+        if path.suffix == ".rvc":
+            return Voice.of_codes(path, self.fingerprint, self.codec.fingerprint)
         return Voice.load(path, self.fingerprint)
+
+    def _default(self) -> str:
+        voices = self.voices
+        if not voices:
+            raise VoiceError("no voice comes along with this model; name the file of one of `rillvox clone`")
+        return next((name for name in DEFAULT_VOICES if name in voices), voices[0])
 
     def clone(
         self,
@@ -163,7 +188,8 @@ class TTS:
             record: more to be kept, such as when it was made.
 
         Raises:
-            VoiceError: no consent, or a recording that is too short, too long or holds no speech.
+            VoiceError: no consent, a recording that is too short, too long or holds no speech, or a codec
+                that can't hear, as the one that was released with Voxtral TTS.
             AudioError: a recording that can't be read.
         """
         if not consent.strip():
@@ -171,8 +197,14 @@ class TTS:
                 "consent is missing: say who speaks in the reference, and that they allow their voice "
                 "to be cloned"
             )
+        if not self.codec.can_encode:
+            raise VoiceError(
+                "this model's codec has no encoder, as the one released with Voxtral TTS: seek the codes "
+                "with `rillvox clone RECORDING -o NAME.rvc --enrol optimise --model FOLDER` and speak with "
+                "NAME.rvc, or clone with the default model"
+            )
         audio = source if isinstance(source, Audio) else read_audio(source)
-        reference = prepare_reference(audio, VOICE_SECONDS)
+        reference = prepare_reference(audio, self.speaker.hears)
         codes = self.codec.encode(reference.samples).values
         codes = codes[: max(1, len(reference.samples) // self.codec.config.frame)]
         kept: dict[str, Any] = {
@@ -186,163 +218,87 @@ class TTS:
         }
         if name is None:
             name = Path(source).stem if isinstance(source, str | Path) else "voice"
-        return self.remember(Voice(name, self.fingerprint, torch.as_tensor(codes.copy()), record=kept))
+        return self.speaker.cloned(Voice(name, self.fingerprint, torch.as_tensor(codes.copy()), record=kept))
 
     def remember(self, voice: Voice) -> Voice:
-        """The voice with what the model knows once it has heard it, so that it is never read again."""
-        assert voice.codes is not None
-        rows = self.model.frame_embedding(voice.codes.long() + SPECIAL)
-        engine = self.engine()
-        engine.read(0, rows.detach())
-        return replace(voice, state=engine.heard(0, len(rows)))
-
-    def engine(self) -> AlignedSpeaking:
-        """A slot of its own: whoever streams shares nothing but weights."""
-        return AlignedSpeaking(self.model, fused=self.fused)
+        """The voice with what the model knows once it has heard it, if it is of a kind that can keep that."""
+        return self.speaker.remember(voice)
 
     def synthesize(
         self,
         text: str,
-        voice: Voice | str | Path = DEFAULT_VOICE,
+        voice: Voice | str | Path | None = None,
         *,
         seed: int = 0,
         manner: Manner | None = None,
         lexicon: Mapping[str, str] | None = None,
+        cancel: Cancel | None = None,
     ) -> Synthesis:
         """Speak a text.
 
+        A sentence that runs away is cut off, told in `finish_reason`, and the next one spoken.
+
         Args:
+            voice: see `voice`.
             seed: the same one gives the same audio.
-            manner: temperature, steps and more; its seed is `seed`.
+            manner: temperature, steps, pace and more; its seed is `seed`.
             lexicon: written forms and how to say them, see `spoken_lexicon`.
+            cancel: see `stream`.
 
         Raises:
             TextError: nothing in the text can be said.
             VoiceError: no such voice.
+            ConfigError: a pace for a model that has none.
         """
-        samples: list[NDArray[np.float32]] = []
+        samples: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
         words: list[SpokenWord] = []
-        finish: Finish = "stop"
-        for piece in self.stream(text, voice, seed=seed, manner=manner, lexicon=lexicon):
+        finishes: list[Finish] = []
+        for piece in self.stream(text, voice, seed=seed, manner=manner, lexicon=lexicon, cancel=cancel):
             samples.append(piece.samples)
             words += piece.words
-            if piece.finish == "length":
-                finish = "length"
+            if piece.finish is not None:
+                finishes.append(piece.finish)
         audio = Audio(np.concatenate(samples), SAMPLE_RATE)
-        return Synthesis(audio, words, finish, seed)
+        return Synthesis(audio, words, worst(finishes), seed)
 
     def stream(
         self,
         text: str | Iterable[str],
-        voice: Voice | str | Path = DEFAULT_VOICE,
+        voice: Voice | str | Path | None = None,
         *,
         seed: int = 0,
         manner: Manner | None = None,
         lexicon: Mapping[str, str] | None = None,
-    ) -> Iterator[Piece]:
-        """Speak a text, or one that comes in parts, piece by piece; see `synthesize`.
+        cancel: Cancel | None = None,
+    ) -> Generator[Piece, None, None]:
+        """Speak a text piece by piece; see `synthesize`. Nothing is spoken ahead.
 
-        Leave the loop to cancel: nothing is spoken ahead.
+        Args:
+            text: or an iterable of its parts, as an LLM writes it. rillvox's own models then begin as soon as
+                the words of a sentence are certain that a frame looks at, some four, and wait for more where
+                they run out; the audio is the same as for the whole text. Others wait for sentences.
+            cancel: a `threading.Event` or `asyncio.Event`; after it is set, from wherever, at most one more
+                frame is computed, and the last piece says "cancelled". While a part of the text is waited
+                for it shows with the next part. Leaving the loop, or `close`, cancels as well.
         """
-        chosen = self.voice(voice)
-        if chosen.state is None:
-            chosen = self.remember(chosen)
-        spoken = _Spoken(self, chosen, replace(manner or self.manner, seed=seed), lexicon)
-        chunker = Chunker()
-        for part in [text] if isinstance(text, str) else text:
-            for chunk in chunker.feed(part):
-                yield from spoken.chunk(chunk)
-        for chunk in chunker.finish():
-            yield from spoken.chunk(chunk)
-        if not spoken.said:
-            raise TextError("there is nothing to say in this text")
-
-    @property
-    def manner(self) -> Manner:
-        """How the model speaks when nobody asks for anything."""
-        return Manner(temperature=0.3, noise=0.7)
-
-
-class _Spoken:
-    """One text on its way into speech."""
-
-    def __init__(self, tts: TTS, voice: Voice, manner: Manner, lexicon: Mapping[str, str] | None) -> None:
-        self.tts, self.voice, self.manner, self.lexicon = tts, voice, manner, lexicon
-        self.pronouncer = tts.pronouncer.using(lexicon) if lexicon else tts.pronouncer
-        self.engine = tts.engine()
-        self.samples = 0  # given out so far
-        self.sentence = 0
-        self.said = False
-        self._given = 0  # words of the sentence given out
-
-    def chunk(self, chunk: Chunk) -> Iterator[Piece]:
-        """Speak a chunk, or be silent for a pause."""
-        if chunk.pause is not None:
-            quiet = np.zeros(round(chunk.pause * SAMPLE_RATE), np.float32)
-            self.samples += len(quiet)
-            yield Piece(quiet)
-            return
-        read = script(chunk.text, self.pronouncer.placed, self.lexicon)
-        if read.tokens:
-            self.said = True
-            yield from self._sentence(read, chunk.source[0])
-
-    def _sentence(self, read: Script, offset: int) -> Iterator[Piece]:
-        engine, codec = self.engine, self.tts.codec
-        # Sentences of one text draw differently, and each the same whatever came before.
-        seed = (self.manner.seed + 0x9E3779B97F4A7C15 * self.sentence) % (1 << 63)
-        self.sentence += 1
-        assert self.voice.state is not None
-        engine.open(0, replace(self.manner, seed=seed), self.voice.state)
-        engine.say(0, [*read.tokens, STOP], whole=True)
-        active = torch.ones(1, dtype=torch.bool)
-        decoder = codec.stream_decode()
-        shaper = Shaper()
-        begin = self.samples
-        starts: list[int] = []
-        ends: list[int] = []
-        self._given = 0
-        limit = FRAMES_A_TOKEN * len(read.tokens) + FRAMES_EXTRA
-        finish: Finish = "length"
-        for frame in range(limit):
-            pointer = int(engine.pointer[0])
-            while len(starts) < len(read.words) and pointer > read.words[len(starts)].first:
-                starts.append(frame)
-            # A word is over when what follows it begins: a word, a pause, or the end of the text.
-            while len(ends) < len(starts) and pointer > read.words[len(ends)].last:
-                ends.append(frame)
-            codes = engine.tick(active)[0]
-            if int(codes[0]) == END:
-                finish = "stop"
-                break
-            samples = decoder.feed((codes - SPECIAL)[None].to(torch.int16).numpy())
-            samples = shaper.shape(samples)
-            self.samples += len(samples)
-            yield Piece(samples, self._words(read, starts, ends, begin, offset))
-        samples = shaper.finish(decoder.finish())
-        self.samples += len(samples)
-        ends += [limit] * (len(starts) - len(ends))  # what was cut off
-        yield Piece(samples, self._words(read, starts, ends, begin, offset), finish)
-
-    def _words(
-        self, read: Script, starts: list[int], ends: list[int], begin: int, offset: int
-    ) -> list[SpokenWord]:
-        """Words that are over and were not given out; frames from the sample `begin` on."""
-        found: list[SpokenWord] = []
-        frame = self.tts.codec.config.frame
-        for number in range(self._given, len(ends)):
-            word = read.words[number]
-            start, end = starts[number] * frame, ends[number] * frame
-            found.append(
-                SpokenWord(
-                    word.text,
-                    (word.source[0] + offset, word.source[1] + offset),
-                    (begin + start) / SAMPLE_RATE,
-                    (begin + end) / SAMPLE_RATE,
-                )
+        if not isinstance(text, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TextError(f"the text is {type(text).__name__}; give str, or an iterable of str")
+        asked = manner or self.manner
+        if asked.pace != 1 and isinstance(self.speaker, PromptedSpeaker):
+            raise ConfigError(
+                "manner.pace is for rillvox's own speakers; this model speaks as fast as it will"
             )
-        self._given = len(ends)
-        return found
+        parts = text if isinstance(text, str) else until(text, cancel)
+        chosen = self.voice(voice)
+        utterances = self.speaker.utterances(parts, chosen, replace(asked, seed=seed), lexicon)
+        return tell(utterances, self.codec, cancel)
 
 
-__all__ = ["TTS", "Piece", "SpokenWord", "Synthesis"]
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device: {device!r} is none; give cpu or cuda") from error
+
+
+__all__ = ["FRAMES_A_TOKEN", "FRAMES_EXTRA", "TTS", "Piece", "SpokenWord", "Synthesis"]

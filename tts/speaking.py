@@ -6,30 +6,61 @@ any row of any batch, and after a pause.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..kernels.sampling import greedy, normal, sample
-from ..kernels.state import StateTree, reset
+from ..kernels.state import StateTree, flatten, reset
 from .config import END
 from .model import SpeakerModel
+from .resume import Snapshot, put_in, take_out
 
 NOISE, WORDS = 0, 1  # streams of random numbers
+MANNERS = ("steps", "guidance", "noise", "temperature", "top_p")  # what an engine has of them for each slot
+SLOWEST, FASTEST = 0.7, 1.4  # beyond which words were lost
+SEEDS = 1 << 63
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How one utterance is spoken."""
+    """How one utterance is spoken.
+
+    Raises:
+        ConfigError: a number outside its range; the message names it.
+    """
 
     seed: int = 0
     guidance: float | None = None  # None: the model's
-    steps: int | None = None
+    steps: int | None = None  # of Euler's method for a frame; None: the model's, 7 for the released one
     noise: float = 1.0  # spread of what the flow begins with; less is flatter
     temperature: float = 0.0  # of the semantic codes; 0: the likeliest
     top_p: float = 1.0
     min_frames: int = 0  # before which the audio must not end
+    pace: float = 1.0  # 0.7 to 1.4 times as many phones a second; for models with text beside their frames
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("seed", -SEEDS, SEEDS - 1),
+            ("guidance", -math.inf, math.inf),
+            ("steps", 1, 1000),
+            ("noise", 0, math.inf),
+            ("temperature", 0, math.inf),
+            ("top_p", 1e-9, 1),
+            ("min_frames", 0, SEEDS - 1),
+            ("pace", SLOWEST, FASTEST),
+        ):
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:  # nan is in no range
+                raise ConfigError(f"manner.{name} must be {least:g} to {most:g}, got {value}")
+
+
+def of_sentence(manner: Manner, number: int) -> Manner:
+    """The manner of a text's sentence: each draws differently, and the same whatever came before it."""
+    return replace(manner, seed=(manner.seed + 0x9E3779B97F4A7C15 * number) % SEEDS)
 
 
 class Speaking:
@@ -91,9 +122,29 @@ class Speaking:
         self.frame += active
         return codes
 
+    @torch.inference_mode()
     def close(self, slot: int) -> None:
-        """Forget an utterance."""
+        """Forget an utterance, over or not; the slot is as it was when it was new, the others as they are."""
         reset(self.state, [slot])
+        self.hidden[slot], self.frame[slot] = 0, 0
+
+    def snapshot(self, slot: int) -> Snapshot:
+        """All that an utterance is after any frame, as named tensors; see `restore`."""
+        return take_out(self._rows(), slot)
+
+    @torch.inference_mode()
+    def restore(self, slot: int, kept: Snapshot) -> None:
+        """Go on with an utterance in any slot of any engine of this model and `chunk`, bit for bit.
+
+        Raises:
+            ConfigError: it is of another model, or of an engine made otherwise; the slot stays as it is.
+        """
+        put_in(self._rows(), slot, kept)
+
+    def _rows(self) -> dict[str, Tensor]:
+        """Everything that has a row for each slot."""
+        rows = {name: getattr(self, name) for name in ("hidden", "frame", "seed", "least", *MANNERS)}
+        return rows | {f"state.{name}": leaf for name, leaf in flatten(self.state)}
 
     def _semantic(self) -> Tensor:
         logits = self.model.flow.semantic_logits(self.hidden)

@@ -2,7 +2,8 @@
 
 A voice file is one safetensors: `codes` (int16 [frames, codes], from 0) or, for voices that came with a
 model, `rows` ([frames, dim], embedded frames); with codes, perhaps what the model remembers of them, so that
-they need not be read again; as metadata the model it belongs to, its name, the record.
+they need not be read again, and how its sound is set right (`timbre.py`); as metadata the model it belongs to, its name, the record. The codes of
+`rillvox clone -o NAME.rvc`, with the record beside them, are a voice as well (`of_codes`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
-from ..errors import VoiceError
-from .config import END, SPECIAL
+from ..codec.codes import Codes
+from ..errors import RillvoxError, VoiceError
+from .config import END, SPECIAL, TTSConfig
 from .model import SpeakerModel
 
 FORMAT = "rillvox-voice"
 VERSION = "1"
+SHIFT = "shift"
 STATE = "state."  # before the names of what the model remembers
 
 
@@ -45,6 +48,7 @@ class Voice:
     rows: Tensor | None = None
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     state: Mapping[str, Tensor] | None = None  # what the model knows once it has heard the codes
+    shift: Tensor | None = None  # float32 [acoustic_dim], see `timbre.py`
 
     def __post_init__(self) -> None:
         if (self.codes is None) == (self.rows is None):
@@ -73,10 +77,45 @@ class Voice:
         with torch.no_grad():
             return model.frame_embedding(torch.cat([codes, last]).to(device))
 
+    def check(self, config: TTSConfig) -> None:
+        """Refuse what no voice of such a model can be.
+
+        Raises:
+            VoiceError: codes or rows of another shape or type, none at all, or values that there are not.
+        """
+        rows, codes = self.rows, self.codes
+        if rows is not None:
+            wanted = f"numbers [rows, {config.backbone.dim}]"
+            fits = rows.dim() == 2 and rows.shape[1] == config.backbone.dim and rows.is_floating_point()
+            fits = fits and len(rows) > 0 and bool(torch.isfinite(rows).all())
+        else:
+            assert codes is not None
+            sizes = torch.tensor(config.codec.alphabets)
+            wanted = f"whole numbers [frames, {len(sizes)}] within their alphabets"
+            fits = codes.dim() == 2 and codes.shape[1] == len(sizes) and len(codes) > 0
+            fits = fits and codes.dtype in (torch.int16, torch.int32, torch.int64)
+            fits = fits and bool(((codes >= 0) & (codes < sizes.to(codes.device))).all())
+        shift = self.shift
+        if shift is not None and not (
+            shift.shape == (config.codec.acoustic_dim,)
+            and shift.is_floating_point()
+            and bool(torch.isfinite(shift).all())
+        ):
+            raise VoiceError(f"{self.name}: its shift is damaged; clone it again with this model")
+        if not fits:
+            found = codes if rows is None else rows
+            assert found is not None
+            raise VoiceError(
+                f"{self.name}: expected {wanted}, found {found.dtype} {list(found.shape)}; clone it again "
+                "with this model"
+            )
+
     def save(self, path: str | Path) -> None:
         """Write the file; what was there is replaced when the new file is whole."""
         path = Path(path)
         tensors = {"codes": self.codes.to(torch.int16)} if self.codes is not None else {"rows": self.rows}
+        if self.shift is not None:
+            tensors[SHIFT] = self.shift
         tensors |= {STATE + name: value for name, value in (self.state or {}).items()}
         about = {
             "format": FORMAT,
@@ -133,4 +172,45 @@ class Voice:
             record,
             {name.removeprefix(STATE): value for name, value in tensors.items() if name.startswith(STATE)}
             or None,
+            tensors.get(SHIFT),
         )
+
+    @classmethod
+    def of_codes(cls, path: str | Path, model: str, codec: str) -> Voice:
+        """A voice of a `.rvc` file and the record `NAME.rvc.json` beside it.
+
+        Args:
+            model: the fingerprint of the model that is to speak with it.
+            codec: that of its codec.
+
+        Raises:
+            VoiceError: a file is missing or damaged, the codes are of another codec, or nobody allowed it.
+        """
+        path = Path(path)
+        beside = path.with_name(f"{path.name}.json")
+        try:
+            codes = Codes.load(path)
+            record = json.loads(beside.read_text("utf-8"))
+        except (OSError, ValueError, RillvoxError) as error:
+            raise VoiceError(
+                f"{path}: is no voice; it takes codes and the record {beside.name} ({error})"
+            ) from error
+        if not isinstance(record, dict) or not record.get("consent"):  # pyright: ignore[reportUnknownMemberType]
+            raise VoiceError(
+                f"{beside}: names no consent; make both files with `rillvox clone -o {path.name}`"
+            )
+        if codes.layout.fingerprint != codec:
+            raise VoiceError(
+                f"{path}: has codes of another codec; make them with `rillvox clone -o {path.name} "
+                "--model FOLDER`"
+            )
+        return cls(path.stem, model, torch.as_tensor(codes.values.copy()), record=record)  # pyright: ignore
+
+
+def is_voice(path: str | Path) -> bool:
+    """Whether a safetensors file was written by `Voice.save`."""
+    try:
+        with safe_open(str(path), "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+            return (file.metadata() or {}).get("format") == FORMAT  # pyright: ignore
+    except (OSError, SafetensorError):
+        return False

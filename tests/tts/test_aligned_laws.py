@@ -6,15 +6,24 @@ import copy
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_speaker import random_speaker, small, speaker, text_tokens, voice_rows
 
-from rillvox.errors import VoiceError
+from rillvox.errors import ConfigError, VoiceError
 from rillvox.kernels.fused import FusedStack
 from rillvox.kernels.state import flatten, nbytes
-from rillvox.tts.aligned_speaking import LONGEST_PAUSE, STUCK, TAIL, AlignedSpeaking, pack_speaker
+from rillvox.tts.aligned_speaking import (
+    LONGEST_PAUSE,
+    STUCK,
+    TAIL,
+    AlignedSpeaking,
+    haste_of,
+    pack_speaker,
+)
 from rillvox.tts.config import END
 from rillvox.tts.flow import FlowHead
 from rillvox.tts.model import SpeakerModel
@@ -292,6 +301,132 @@ def test_closing_forgets() -> None:
     assert all(not leaf.any() for _, leaf in flatten(speaking.state))
     assert not speaking.text[1].tokens
     assert not speaking.ready(1)
+
+
+@pytest.mark.parametrize("name", ["float32", "packed"])
+@pytest.mark.parametrize(("slots", "slot"), [(1, 0), (3, 2)])
+@pytest.mark.parametrize("after", [0, 1, 9])
+def test_an_utterance_that_is_resumed_elsewhere_is_the_same(
+    name: str, slots: int, slot: int, after: int, tmp_path: Path
+) -> None:
+    of, tokens = kind(name), text_tokens(LENGTHS[1], 1)
+    first = engine(of, 2)
+    first.read(1, voice_rows(of[0], VOICES[1], 1))
+    first.open(1, MANNERS[1])
+    first.say(1, tokens[:12], whole=False)
+    found = [first.tick(only(1, 2))[1] for _ in range(after)]
+    kept = first.snapshot(1)
+    save_file(kept, tmp_path / "kept.safetensors")  # all of it is tensors
+    first.close(1)
+    second = engine(of, slots)
+    second.read(slot, voice_rows(of[0], 40, 8))  # it has said something else
+    second.open(slot, MANNERS[2])
+    second.say(slot, text_tokens(20), whole=True)
+    second.tick(only(slot, slots))
+    second.restore(slot, load_file(tmp_path / "kept.safetensors"))
+    second.say(slot, tokens[12:], whole=True)
+    while not found or found[-1][0] != END:
+        found.append(second.tick(only(slot, slots))[slot])
+    assert torch.equal(torch.stack(found), alone(name, 1))
+
+
+def test_a_snapshot_is_a_copy_and_is_of_one_model() -> None:
+    of = kind("float32")
+    speaking = engine(of)
+    speaking.read(0, voice_rows(of[0], 9))
+    speaking.open(0, MANNERS[1])
+    speaking.say(0, text_tokens(20), whole=True)
+    kept = speaking.snapshot(0)
+    once = [speaking.tick(EVERYONE)[0] for _ in range(4)]
+    speaking.restore(0, kept)
+    assert torch.equal(torch.stack([speaking.tick(EVERYONE)[0] for _ in range(4)]), torch.stack(once))
+    before = {name: leaf.clone() for name, leaf in speaking.snapshot(0).items()}
+    missing = {name: leaf for name, leaf in kept.items() if name != "haste"}
+    wrong = [
+        {},
+        missing,
+        kept | {"more": torch.ones(1)},
+        kept | {"state.layers_0.k": kept["state.layers_0.k"][:, 1:]},
+        kept | {"fed": kept["fed"].double()},
+        {name: leaf for name, leaf in kept.items() if name != "tokens"},
+        AlignedSpeaking(of[0], chunk=8).snapshot(0),
+    ]
+    for other in wrong:
+        with pytest.raises(ConfigError, match="snapshot"):
+            speaking.restore(0, other)
+    after = speaking.snapshot(0)
+    assert all(torch.equal(leaf, after[name]) for name, leaf in before.items())
+
+
+def test_whoever_is_cut_off_leaves_a_clean_slot_and_the_others_alone() -> None:
+    of = kind("float32")
+    speaking, fresh = engine(of, 2), engine(of, 2)
+    for slot, number in ((0, 0), (1, 1)):
+        speaking.read(slot, voice_rows(of[0], VOICES[number], number))
+        speaking.open(slot, MANNERS[number])
+        speaking.say(slot, text_tokens(LENGTHS[number], number), whole=True)
+    found: list[torch.Tensor] = []
+    while not found or found[-1][0] != END:
+        cut = len(found) >= 3
+        if len(found) == 3:
+            speaking.close(1)
+            assert all(not leaf[1].any() for _, leaf in flatten(speaking.state))
+            for name in ("fed", "frame", "pointer", "moved", "age"):
+                assert torch.equal(getattr(speaking, name)[1], getattr(fresh, name)[1]), name
+        found.append(speaking.tick(only(0, 2) if cut else torch.ones(2, dtype=torch.bool))[0])
+    assert torch.equal(torch.stack(found), alone("float32", 0))
+    # Whoever comes next speaks as in a new engine.
+    speaking.read(1, voice_rows(of[0], VOICES[2], 2))
+    speaking.open(1, MANNERS[2])
+    speaking.say(1, text_tokens(LENGTHS[2], 2), whole=True)
+    next_ = [speaking.tick(only(1, 2))[1]]
+    while next_[-1][0] != END:
+        next_.append(speaking.tick(only(1, 2))[1])
+    assert torch.equal(torch.stack(next_), alone("float32", 2))
+
+
+def test_an_utterance_does_not_end_before_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    eager(monkeypatch, 1000.0)
+    lengths = []
+    for least in (0, 60):
+        speaking = engine(kind("float32"))
+        speaking.open(0, Manner(seed=1, min_frames=least))
+        speaking.say(0, text_tokens(5), whole=True)
+        lengths.append(len(spoken(speaking)))
+    assert lengths[0] < 50
+    assert lengths[1] == 61
+
+
+def test_pace_moves_the_pointer_sooner_or_later() -> None:
+    def frames(pace: float) -> float:
+        speaking = engine(kind("float32"))
+        speaking.read(0, voice_rows(speaking.model, 9))
+        speaking.open(0, Manner(seed=4, temperature=0.5, pace=pace))
+        tokens = text_tokens(60)
+        speaking.say(0, tokens, whole=True)
+        count = 0
+        while int(speaking.pointer[0]) < len(tokens):
+            speaking.tick(EVERYONE)
+            count += 1
+        return count
+
+    slow, own, fast = frames(0.7), frames(1.0), frames(1.4)
+    assert slow > 1.1 * own
+    assert fast < 0.9 * own
+    assert haste_of(1.0) == 0.0
+    paces = [haste_of(pace / 100) for pace in range(70, 141)]
+    assert paces == sorted(paces)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("pace", 0.5), ("pace", 1.5), ("pace", float("nan")), ("steps", 0), ("noise", -1.0),
+     ("temperature", -0.1), ("top_p", 0.0), ("top_p", 1.1), ("min_frames", -1), ("seed", 1 << 63),
+     ("guidance", float("nan"))],
+)  # fmt: skip
+def test_manners_that_there_are_not_are_named(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"manner.{name} must be"):
+        Manner(**{name: value})  # type: ignore[arg-type]
 
 
 def test_a_model_that_reads_its_text_first_is_refused() -> None:

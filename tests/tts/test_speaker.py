@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
@@ -13,8 +16,9 @@ from small_speaker import made_voice, random_speaker, write_speaker
 
 from rillvox.audio import Audio
 from rillvox.codec.stream import DecodeStream
-from rillvox.errors import AudioError, CheckpointError, TextError, VoiceError
-from rillvox.tts import speaker
+from rillvox.errors import AudioError, CheckpointError, ConfigError, TextError, VoiceError
+from rillvox.kernels.state import flatten
+from rillvox.tts import aligned_speaker, guards, word_feed
 from rillvox.tts.aligned_speaking import TAIL, AlignedSpeaking
 from rillvox.tts.config import SPECIAL
 from rillvox.tts.flow import FlowHead
@@ -263,11 +267,158 @@ def test_what_never_ends_is_cut_off_and_told(tts: TTS, voice: Voice, monkeypatch
     with torch.no_grad():
         model.text.advance.bias[0] = 1000
     slow = TTS(model, tts.codec, tts.folder)
-    monkeypatch.setattr(speaker, "FRAMES_A_TOKEN", 1)
-    monkeypatch.setattr(speaker, "FRAMES_EXTRA", 5)  # fewer than it takes until the pointer is pushed on
+    # Fewer frames than it takes until the pointer is pushed on.
+    monkeypatch.setattr(aligned_speaker, "FRAMES_A_TOKEN", 1)
+    monkeypatch.setattr(aligned_speaker, "FRAMES_EXTRA", 5)
     found = slow.synthesize("Oh.", made_voice(slow))
     assert found.finish_reason == "length"
     assert found.audio.seconds < 5
+
+
+def test_a_sentence_that_loops_is_cut_off_and_the_next_one_spoken(
+    tts: TTS, voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("LOOP_FRAMES", 6), ("LOOP_CODES", 1), ("LOOP_PERIOD", 1)):
+        monkeypatch.setattr(guards, name, value)
+    tick = AlignedSpeaking.tick
+    sentences: list[int] = []
+
+    def droning(self: AlignedSpeaking, active: torch.Tensor) -> torch.Tensor:
+        sentences.extend([len(sentences)] if int(self.frame[0]) == 0 else [])
+        codes = tick(self, active).clone()
+        if sentences[-1] == 0:
+            codes[:, 0] = 7
+        return codes
+
+    monkeypatch.setattr(AlignedSpeaking, "tick", droning)
+    found = tts.synthesize("Hello there, my friend. Yes.", voice, seed=4)
+    assert found.finish_reason == "loop"
+    assert found.words[-1].text == "Yes"
+    assert found.words[-1].start > 6 * FRAME / RATE
+
+
+def test_silence_is_cut_off_and_a_pause_that_was_asked_for_is_not(
+    tts: TTS, voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tts.synthesize("One. [pause 6s] Two.", voice).finish_reason == "stop"
+    feed = DecodeStream.feed
+    monkeypatch.setattr(DecodeStream, "feed", lambda *args: 0 * feed(*args))
+    monkeypatch.setattr(guards, "SILENCE_SECONDS", 0.3)
+    found = tts.synthesize("One two three four five.", voice)
+    assert found.finish_reason == "silence"
+    assert found.audio.seconds < 0.7
+
+
+class Counted:
+    """Counts the frames that are computed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.frames = 0
+        self.engines: list[AlignedSpeaking] = []
+        tick = AlignedSpeaking.tick
+
+        def counted(speaking: AlignedSpeaking, active: torch.Tensor) -> torch.Tensor:
+            self.frames += 1
+            self.engines.append(speaking)
+            return tick(speaking, active)
+
+        patch.setattr(AlignedSpeaking, "tick", counted)
+
+
+def test_a_cancel_takes_at_most_a_frame(
+    tts: TTS, voice: Voice, spoken: Synthesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = Counted(monkeypatch)
+    cancel = threading.Event()
+    pieces = []
+    for piece in tts.stream(TEXT, voice, seed=4, cancel=cancel):
+        pieces.append(piece)
+        if len(pieces) == 5:
+            setter = threading.Thread(target=cancel.set)
+            setter.start()
+            setter.join()
+    assert count.frames <= 6
+    assert [piece.finish for piece in pieces if piece.finish] == ["cancelled"]
+    assert pieces[-1].finish == "cancelled"
+    sound = joined(pieces)
+    kept = 4 * FRAME
+    assert np.array_equal(sound[:kept], spoken.audio.samples[:kept])
+    assert np.abs(sound[-1]) < 1e-4  # faded out
+    slot = count.engines[-1]
+    assert all(not leaf.any() for _, leaf in flatten(slot.state))
+    assert not slot.text[0].tokens
+    assert np.array_equal(tts.synthesize(TEXT, voice, seed=4).audio.samples, spoken.audio.samples)
+
+
+def test_what_is_cancelled_before_it_begins_is_nothing(
+    tts: TTS, voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = Counted(monkeypatch)
+    cancel = asyncio.Event()
+    cancel.set()
+    found = tts.synthesize(TEXT, voice, cancel=cancel)
+    assert found.finish_reason == "cancelled"
+    assert (len(found.audio.samples), count.frames) == (0, 0)
+    assert [piece.finish for piece in tts.stream(list(TEXT), voice, cancel=cancel)] == ["cancelled"]
+    assert count.frames == 0
+
+
+def test_a_cancel_while_text_is_awaited_shows_with_the_next_part(
+    tts: TTS, voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = Counted(monkeypatch)
+    cancel = threading.Event()
+    frames: list[int] = []
+
+    def writing() -> Iterator[str]:
+        yield "one two three four "
+        cancel.set()
+        frames.append(count.frames)
+        yield "five six seven eight nine ten eleven twelve."
+
+    pieces = list(tts.stream(writing(), voice, cancel=cancel))
+    assert pieces[-1].finish == "cancelled"
+    assert count.frames <= frames[0] + 1
+
+
+def test_speaking_begins_with_the_words_and_waits_for_more(tts: TTS, voice: Voice) -> None:
+    text = "One two three four five six seven eight nine ten"
+    asked: list[str] = []
+
+    def writing() -> Iterator[str]:
+        for word in text.split(" "):
+            asked.append(word)
+            yield word + " "
+
+    whole = tts.synthesize(text, voice, seed=4)
+    pieces: list[Piece] = []
+    begun: list[int] = []
+    for piece in tts.stream(writing(), voice, seed=4):
+        pieces.append(piece)
+        begun.append(len(asked))
+    assert begun[0] <= 5
+    assert begun == sorted(begun)
+    assert len(set(begun)) >= 4  # text and audio took turns
+    assert [piece.finish for piece in pieces if piece.finish] == ["stop"]
+    assert np.array_equal(joined(pieces), whole.audio.samples)
+    assert [word for piece in pieces for word in piece.words] == whole.words
+    # Control: without looking at what is certain it waits for all of it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word_feed, "certain", lambda rest, most: [])
+        asked.clear()
+        next(tts.stream(writing(), voice, seed=4))
+        assert len(asked) == 10
+
+
+def test_a_pace_is_heard_and_one_is_the_models_own(tts: TTS, voice: Voice, spoken: Synthesis) -> None:
+    text = "One two three four five six seven eight."
+    own = tts.synthesize(text, voice, manner=replace(tts.manner, pace=1.0)).audio
+    assert np.array_equal(own.samples, tts.synthesize(text, voice).audio.samples)
+    slow, fast = (
+        tts.synthesize(text, voice, manner=Manner(temperature=0.3, noise=0.7, pace=pace)).audio.seconds
+        for pace in (0.7, 1.4)
+    )
+    assert fast < own.seconds < slow
 
 
 def hum(seconds: float) -> Audio:
@@ -291,7 +442,7 @@ def test_a_voice_is_cloned_with_consent(tts: TTS, tmp_path: Path) -> None:
     assert record["consent"] == "Ana, and I allow it"
     assert record["made"] == "today"
     assert record["seconds"] == 8.0
-    assert 3 < record["used_seconds"] <= 6
+    assert 3 < record["used_seconds"] <= 8
     assert record["warnings"] == []
     assert len(record["sha256"]) == 64
     assert voice.codes is not None
@@ -314,5 +465,14 @@ def test_models_that_are_nowhere_or_something_else_are_refused(tmp_path: Path) -
         with pytest.raises(CheckpointError):
             TTS.load(name)
     for name in ("codec-24k", "asr-en"):
-        with pytest.raises(CheckpointError, match="no speaker of rillvox's own"):
+        with pytest.raises(CheckpointError, match="is no speaker"):
             TTS.load(name)
+
+
+def test_weights_and_devices_that_there_are_not_are_refused(tts: TTS) -> None:
+    with pytest.raises(ConfigError, match="may be int8 or float32"):
+        TTS.load(tts.folder, weights="bfloat16")
+    with pytest.raises(ConfigError, match="runs on a CPU"):
+        TTS.load(tts.folder, device="cuda")
+    with pytest.raises(VoiceError, match="no voice comes along"):
+        tts.synthesize("Hello.")

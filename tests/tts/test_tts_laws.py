@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_speaker import golden
 
+from rillvox.errors import ConfigError
 from rillvox.tts.model import SpeakerModel
 from rillvox.tts.speaking import Manner, Speaking
 
@@ -98,3 +99,22 @@ def test_audio_does_not_end_before_it_may() -> None:
         speaking.open(0, prompt(model, 2), Manner(min_frames=least))
         speaking.hidden.fill_(1.0)  # where the end is the likeliest by far
         assert (int(speaking.tick(torch.ones(1, dtype=torch.bool))[0, 0]) == 1) == (least == 0)
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_an_utterance_that_is_resumed_elsewhere_is_the_same(after: int, model: SpeakerModel) -> None:
+    first = Speaking(model, 2, chunk=64)
+    first.open(1, prompt(model, 1), MANNERS[1])
+    frames = [first.tick(torch.tensor([False, True]))[1] for _ in range(after)]
+    kept = first.snapshot(1)
+    first.close(1)
+    assert not first.hidden[1].any()
+    second = Speaking(model, 3, chunk=64)
+    second.open(2, prompt(model, 0), MANNERS[0])
+    second.tick(torch.tensor([False, False, True]))
+    second.restore(2, kept)
+    while len(frames) < FRAMES:
+        frames.append(second.tick(torch.tensor([False, False, True]))[2])
+    assert torch.equal(torch.stack(frames), alone(model, 1))
+    with pytest.raises(ConfigError, match="snapshot"):
+        Speaking(model, chunk=32).restore(0, kept)

@@ -81,6 +81,27 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["v.safetensors"]
 
 
+@pytest.mark.parametrize(
+    "voice",
+    [
+        Voice("v", "m", torch.zeros(0, 37, dtype=torch.int16)),
+        Voice("v", "m", torch.zeros(5, 36, dtype=torch.int16)),
+        Voice("v", "m", torch.full((5, 37), 21, dtype=torch.int16)),
+        Voice("v", "m", torch.full((5, 37), -1, dtype=torch.int16)),
+        Voice("v", "m", torch.zeros(5, 37)),
+        Voice("v", "m", rows=torch.zeros(5, 63)),
+        Voice("v", "m", rows=torch.full((5, 64), float("inf"))),
+        Voice("v", "m", rows=torch.zeros(5, 64, dtype=torch.int64)),
+    ],
+)
+def test_what_no_voice_of_a_model_can_be_is_named(voice: Voice) -> None:
+    config = golden()[0].config
+    Voice("v", "m", ENCODE["codes_no_offset"]).check(config)
+    Voice("v", "m", rows=E2E["voice_embedding"]).check(config)
+    with pytest.raises(VoiceError, match=r"v: expected .* clone it again with this model"):
+        voice.check(config)
+
+
 @pytest.mark.parametrize("what", ["other model", "cut", "foreign", "missing", "newer"])
 def test_what_is_no_voice_of_this_model_is_refused(what: str, tmp_path: Path) -> None:
     path = tmp_path / "v.safetensors"

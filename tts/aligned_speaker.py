@@ -1,0 +1,180 @@
+"""A speaker of rillvox's own: text beside its frames (`aligned.py`), read as phones (`script.py`).
+
+A text that comes in parts is spoken word by word (`word_feed.py`): a frame needs the tokens up to `ahead` of
+its own, and waits for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..codec.stream import Codec
+from ..kernels.fused import FusedStack
+from .aligned_speaking import AlignedSpeaking, pack_speaker
+from .config import SPECIAL
+from .model import SpeakerModel
+from .pieces import Pause
+from .pronounce import Pronouncer
+from .script import Script, ScriptWord, script
+from .speaking import Manner, of_sentence
+from .telling import TimedWord
+from .timbre import FRAMES_A_TOKEN, timbre
+from .tokens import STOP
+from .voices import Voice
+from .word_feed import Growing, WordFeed
+
+FRAMES_EXTRA = 40  # that any sentence may have, beside those of its tokens
+
+
+class AlignedSpeaker:
+    """See the module's text; it speaks through `telling.py`."""
+
+    hears = 8.0  # seconds of a reference
+    manner = Manner(temperature=0.3, noise=0.7)
+
+    def __init__(self, model: SpeakerModel, codec: Codec, folder: Path) -> None:
+        self.model, self.codec, self.folder = model, codec, folder
+        self.pronouncer = Pronouncer.load(folder / "words.safetensors")
+        self.fused: FusedStack | None = None
+
+    def pack(self) -> None:
+        """Weights in int8, for a CPU."""
+        _ = self.fingerprint  # of the weights as they are stored
+        self.fused = pack_speaker(self.model)
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits of the model that a voice belongs to."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            if name.startswith(("backbone", "frame_embedding", "text")):
+                digest.update(name.encode())
+                digest.update(value.detach().float().cpu().numpy().tobytes())
+        digest.update(self.codec.fingerprint.encode())
+        return digest.hexdigest()[:32]
+
+    @property
+    def voices(self) -> dict[str, Path]:
+        """Files of the voices that come along, by name."""
+        return {path.stem: path for path in (self.folder / "voices").glob("*.safetensors")}
+
+    def preset(self, name: str) -> Voice:
+        """A voice that comes along.
+
+        Raises:
+            VoiceError: its file is damaged, or of another model.
+        """
+        return Voice.load(self.voices[name], self.fingerprint)
+
+    def remember(self, voice: Voice) -> Voice:
+        """The voice with what the model knows once it has heard it, so that it is never read again."""
+        if voice.state is not None:
+            return voice
+        if voice.codes is not None:
+            rows = self.model.frame_embedding(voice.codes.long() + SPECIAL).detach()
+        else:
+            rows = voice.embed(self.model)
+        engine = self.engine()
+        engine.read(0, rows)
+        return replace(voice, state=engine.heard(0, len(rows)))
+
+    def cloned(self, voice: Voice) -> Voice:
+        """A new voice of codes, remembered and its sound set right."""
+        voice = self.remember(voice)
+        assert voice.codes is not None
+        assert voice.state is not None
+        shift = timbre(voice.codes, voice.state, self.engine, self._tokens, self.manner)
+        return replace(voice, shift=shift)
+
+    def _tokens(self, text: str) -> list[int]:
+        return script(text, self.pronouncer.placed, None).tokens
+
+    def engine(self, slots: int = 1) -> AlignedSpeaking:
+        """Slots of its own: whoever streams shares nothing but weights."""
+        return AlignedSpeaking(self.model, slots, fused=self.fused)
+
+    def utterances(
+        self, text: str | Iterable[str], voice: Voice, manner: Manner, lexicon: Mapping[str, str] | None
+    ) -> Iterator[AlignedUtterance | Pause]:
+        """Sentences to be spoken one after the other, and pauses."""
+        pronouncer = self.pronouncer.using(lexicon) if lexicon else self.pronouncer
+        voice = self.remember(voice)
+        heard = voice.state
+        assert heard is not None
+
+        def read(part: str) -> Script:
+            return script(part, pronouncer.placed, lexicon)
+
+        engine = self.engine()
+        feed = WordFeed.of(text, read) if isinstance(text, str) else WordFeed(text, read)
+        sentences = 0
+        for sentence in feed:
+            if isinstance(sentence, Pause):
+                yield sentence
+                continue
+            engine.open(0, of_sentence(manner, sentences), heard, voice.shift)
+            sentences += 1
+            yield AlignedUtterance(engine, sentence)
+
+
+class AlignedUtterance:
+    """A sentence in slot 0 of an engine."""
+
+    def __init__(self, engine: AlignedSpeaking, sentence: Growing) -> None:
+        self._engine, self._sentence = engine, sentence
+        self._active = torch.ones(1, dtype=torch.bool, device=engine.device)
+        self._fed = 0  # tokens that the engine has
+        self._starts: list[int] = []  # frames
+        self._ends: list[int] = []
+        self._told = 0  # words
+
+    @property
+    def limit(self) -> int | None:
+        """See `Utterance`."""
+        sentence = self._sentence
+        return FRAMES_A_TOKEN * len(sentence.tokens) + FRAMES_EXTRA if sentence.whole else None
+
+    def frame(self, number: int) -> Tensor:
+        """See `Utterance`."""
+        while not self._ready():
+            self._sentence.more(self._sentence)
+        pointer, words = int(self._engine.pointer[0]), self._sentence.words
+        starts, ends = self._starts, self._ends
+        while len(starts) < len(words) and pointer > words[len(starts)].first:
+            starts.append(number)
+        # A word is over when what follows it begins: a word, a pause, or the end of the text.
+        while len(ends) < len(starts) and pointer > words[len(ends)].last:
+            ends.append(number)
+        return self._engine.tick(self._active)[0]
+
+    def _ready(self) -> bool:
+        """Give the engine what has come; whether the next frame has all that it looks at."""
+        sentence, engine = self._sentence, self._engine
+        if not engine.text[0].whole:
+            more = sentence.tokens[self._fed :]
+            self._fed += len(more)
+            engine.say(0, [*more, STOP] if sentence.whole else more, whole=sentence.whole)
+        return engine.ready(0)
+
+    def over(self, frame: int, *, last: bool) -> list[tuple[TimedWord, int, int]]:
+        """See `Utterance`."""
+        if last:
+            self._ends += [frame] * (len(self._starts) - len(self._ends))  # what was cut off
+        told, self._told = self._told, len(self._ends)
+        words: list[ScriptWord] = self._sentence.words[told : self._told]
+        return list(zip(words, self._starts[told:], self._ends[told:], strict=False))
+
+    def close(self) -> None:
+        """See `Utterance`."""
+        self._engine.close(0)
