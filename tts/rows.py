@@ -17,10 +17,10 @@ from .config import END, SPECIAL, AlignedTextConfig
 from .speech import Speech, Spoken
 from .tokens import PAUSE
 
-VOICE_FRAMES = (25, 75)  # of the prefix: two to six seconds
-JOINED = 0.5  # of the rows go on with further clips while there is room
-EVENNESS = 0.7  # a speaker is drawn by so much of a power of their time
-WEIGHTS = {"kathleen": 3.0, "speechocean762": 0.4, "asterisk_allison": 0.3}  # learners; a telephone
+VOICE_FRAMES = (25, 100)  # of the prefix: two to eight seconds, and no more than half a row
+JOINED = 0.7  # of the rows go on with further clips while there is room
+EVENNESS = 0.5  # a speaker is drawn by so much of a power of their time
+WEIGHTS = {"kathleen": 1.5, "speechocean762": 0.25, "asterisk_allison": 0.3}  # learners; a telephone
 CODES_REPLACED, NAMES_REPLACED, FRAMES_EMPTIED = 0.12, 0.08, 0.04  # of what the backbone is fed
 
 
@@ -137,7 +137,8 @@ class SpeechRows:
         clips = self.voices[which][name]
         shuffled: list[int] = rng.permutation(len(clips)).tolist()
         order = [clips[index] for index in shuffled]
-        wanted = int(rng.integers(VOICE_FRAMES[0], VOICE_FRAMES[1] + 1))
+        most = max(VOICE_FRAMES[0], min(VOICE_FRAMES[1], self.time // 2))
+        wanted = int(rng.integers(VOICE_FRAMES[0], most + 1))
         prefix = np.zeros((0, speech.codes.shape[1]), np.int64)
         while len(prefix) < wanted and len(order) > 1:
             clip = order.pop()

@@ -3,16 +3,20 @@
 `rillvox train speech` comes first, once for every speed: recordings as codes, with what they say and when.
 
 1. `speak`: backbone, pointer and flow head.
-2. `distill`: the flow head alone, until one step does what many did, guidance included. `selfless` is its
+2. `dpo`, which may be left out: all of them again, towards the better of two takes of a text; the takes come
+   from `rillvox train pairs`.
+3. `distill`: the flow head alone, until one step does what many did, guidance included. `selfless` is its
    negative control, without the term that makes the difference.
-3. `export`: the averaged weights as a model folder.
+4. `export`: the averaged weights as a model folder.
 
 Every stage resumes from its folder, logs to `log.jsonl` and keeps averaged weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,16 +31,31 @@ from ..training.loop import CHECKPOINT, Figures, LoopConfig, make_fabric, train
 from .config import TTSConfig, small_tts
 from .model import SpeakerModel
 from .own import save_own
+from .pairs import PairRows, with_takes
+from .preference import PreferenceTask
+from .pronounce import SHIPPED
 from .rows import SpeechBatch, SpeechRows
 from .speech import Speech
 from .tasks import Recipe, TTSTask
 
 RECIPES = {
     "speak": Recipe(),
+    "dpo": Recipe(dropout=0.0),
     "distill": Recipe(distil=True, dropout=0.0),
     "selfless": Recipe(distil=True, dropout=0.0, selfless=True),
 }
 STAGES = (*RECIPES, "export")
+INITIAL = ("speak", "distill")  # stages that may begin where another run's ended
+RATES = {
+    "speak": 1.2e-3,
+    # The paper's is 8e-8, for 4 billion parameters; AdamW moves every weight by about the rate, however many
+    # there are. Once over 16 pairs, two in a step, with 1e-6, 1e-5 and 1e-4: the flow's preference went from
+    # 0.693 to 0.651, 0.421 and 0.842 (overshot), its plain loss on held-out speech from 0.5148 to 0.5149,
+    # 0.5158 and 0.5236.
+    "dpo": 1e-5,
+    "distill": 4e-4,
+    "selfless": 4e-4,
+}
 DEV_ROWS = 24
 DISTILLED_STEPS = 2  # of a distilled head where nobody asks for another number; see training/LOG.md
 
@@ -62,17 +81,30 @@ class TTSRun:
     picked: int = 96  # positions of a row whose acoustic codes are learned in a step
     evaluate_every: int = 500
     save_seconds: float = 180.0
+    init: Path | None = None  # another run, whose averaged weights `speak` begins with, or `distill` its head
+    pairs: Path | None = None  # that `dpo` learns from
+    head: str | None = None  # the stage that is exported; None: the last one
 
 
 def main_train_tts(stage: str, run: TTSRun, say: Callable[[str], None] = print) -> None:
     """One stage of a run; the earlier ones must have been through.
 
     Raises:
-        ConfigError: an unknown stage, or no speech.
+        ConfigError: an unknown stage, no speech, or a setting that another stage knows.
         CheckpointError: an earlier stage that is missing.
     """
     if stage not in STAGES:
         raise ConfigError(f"stage must be {', '.join(STAGES)}, got {stage!r}")
+    if run.init is not None and stage not in INITIAL:
+        raise ConfigError(f"--init is known to {' and '.join(INITIAL)}, not to {stage}")
+    if (run.pairs is None) == (stage == "dpo"):
+        raise ConfigError(
+            "--pairs is missing" if stage == "dpo" else f"--pairs belongs to dpo, not to {stage}"
+        )
+    if run.head is not None and (stage != "export" or run.head not in RECIPES):
+        raise ConfigError(f"--head is known to export alone: {', '.join(RECIPES)}; got {run.head}")
+    if run.graph and stage == "dpo":
+        raise ConfigError("--graph knows rows of one length; takes are as long as they are")
     if run.graph and run.precision != "32-true":
         raise ConfigError("--graph needs --precision 32-true: what is captured has one precision")
     if stage == "export":
@@ -91,21 +123,33 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
     recipe = run.recipe or RECIPES[stage]
     torch.manual_seed(run.seed)  # pyright: ignore[reportUnknownMemberType]
     config = _config(run)
-    teacher = None
+    teacher = pairs = None
     if recipe.distil:
         model = SpeakerModel(replace(config, flow=replace(config.flow, spans=True)))
         span = model.flow.span_projection
         assert span is not None
         nn.init.zeros_(span.weight)
-        _fill(model, run.out / "speak", {"flow.span_projection.weight": span.weight.detach()})
+        more = {"flow.span_projection.weight": span.weight.detach()}
+        if run.init is not None:
+            # Much the same head, and most of the way is behind it.
+            more = {k: v for k, v in averaged(run.init / "distill").items() if k.startswith("flow.")}
+        _fill(model, _spoken(run, stage), more)
         whole = SpeakerModel(config)
-        _fill(whole, run.out / "speak")
+        _fill(whole, _spoken(run, stage))
         teacher = whole.flow
         config = model.config
         task = TTSTask(config, recipe, model=model, teacher=teacher, amp=False)
+    elif run.pairs is not None:
+        pairs = PairRows(run.pairs, config)
+        model = spoken_model(run).requires_grad_(True)
+        task = PreferenceTask(config, recipe, model=model)
+        # More than once makes speech mechanical, the paper found.
+        say(f"{len(pairs)} pairs, each {run.steps * run.rows * run.devices / len(pairs):.1f} times")
     else:
         task = TTSTask(config, recipe, amp=run.graph)
-    peak = (4e-4 if recipe.distil else 1.2e-3) * run.rate
+        if run.init is not None:
+            _fill(task.model, run.init / "speak")
+    peak = RATES[stage] * run.rate
     learning = [p for p in task.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in learning if p.dim() > 1], "lr": peak, "weight_decay": 0.05},
@@ -117,19 +161,24 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
     dev = judged.draw(DEV_ROWS, np.random.default_rng(0)) if judged.there else None
 
     def draw(rng: np.random.Generator, _done: float) -> Any:
-        return rows.draw(run.rows, rng)
+        batch = rows.draw(run.rows, rng)
+        return batch if pairs is None else with_takes(batch, pairs.draw(run.rows, rng))
 
     def evaluate(trained: nn.Module) -> Figures:
         assert isinstance(trained, TTSTask)
-        return {} if dev is None else dev_figures(trained, dev)
+        found: Figures = {} if dev is None else dev_figures(trained, dev)
+        if isinstance(trained, PreferenceTask) and pairs is not None and pairs.judged:
+            found = {**found, **preferred_figures(trained, pairs.batch(pairs.judged))}
+        return found
 
     train(
         make_fabric(run.devices, run.precision),
         LoopConfig(
             run.steps,
-            warmup=100,
+            warmup=100 if pairs is None else max(1, run.steps // 10),
             clip=1.0,
-            ema=0.999,
+            # What a short run began with is forgotten by its end.
+            ema=min(0.999, max(0.5, 1 - 9 / run.steps)),
             evaluate_every=run.evaluate_every,
             save_seconds=run.save_seconds,
             seed=run.seed,
@@ -148,29 +197,84 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
 @torch.no_grad()
 def dev_figures(task: TTSTask, batch: SpeechBatch) -> Figures:
     """The losses on held-out speakers, and of the semantic codes with a neighbour's text."""
-    device = next(task.parameters()).device
-    batch = SpeechBatch(*(getattr(batch, name).to(device) for name in batch.__dataclass_fields__))
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # pyright: ignore[reportUnknownMemberType]
-        torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
+    with _same_draws(task, batch) as batch:
         _, figures = task(batch)
         if not task.recipe.distil:
             wrong = replace(batch, tokens=batch.tokens.roll(1, 0))
             figures["wrong_text"] = task(wrong)[1]["semantic"]
+    return _dev(figures)
+
+
+@torch.no_grad()
+def preferred_figures(task: PreferenceTask, takes: SpeechBatch) -> Figures:
+    """The preferences among pairs that are not trained on."""
+    with _same_draws(task, takes) as takes:
+        return _dev(task.preferred(takes)[1])
+
+
+@contextmanager
+def _same_draws(task: nn.Module, batch: SpeechBatch) -> Generator[SpeechBatch]:
+    """The batch on the task's device, and there every time the same random numbers."""
+    device = next(task.parameters()).device
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # pyright: ignore[reportUnknownMemberType]
+        torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
+        yield SpeechBatch(*(getattr(batch, name).to(device) for name in batch.__dataclass_fields__))
+
+
+def _dev(figures: Mapping[str, Tensor]) -> Figures:
     return {f"dev_{name}": round(float(value), 4) for name, value in figures.items()}
 
 
 def export(run: TTSRun, say: Callable[[str], None]) -> None:
-    """`model/` in the run's folder: the speaker, with the distilled head if there is one."""
+    """`model/` in the run's folder: the speaker, with the distilled head if there is one.
+
+    Of a stage that was asked for, `model-STAGE/`: a distilled head is measured against the one before it.
+    """
     config = _config(run)
-    last = "distill" if (run.out / "distill" / CHECKPOINT).exists() else "speak"
-    if last == "distill":
+    last, folder = _spoken(run, "distill"), run.out / "model"
+    if run.head is not None:
+        last, folder = run.out / run.head, run.out / f"model-{run.head}"
+    elif (run.out / "distill" / CHECKPOINT).exists():
+        last = run.out / "distill"
+    if RECIPES[last.name].distil:
         config = replace(config, flow=replace(config.flow, spans=True, steps=DISTILLED_STEPS))
     model = SpeakerModel(config)
-    _fill(model, run.out / last)
+    _fill(model, last)
     codec = Codec.load(run.codec, weights="float32")
-    save_own(model, run.out / "model", run.codec, codec.fingerprint)
-    say(f"wrote {run.out / 'model'}, the head of the stage {last}")
+    save_own(model, folder, run.codec, codec.fingerprint)
+    if not (folder / SHIPPED.name).exists():
+        shutil.copyfile(SHIPPED, folder / SHIPPED.name)  # what it reads text with
+    say(f"wrote {folder}, the head of the stage {last.name}")
+
+
+def _spoken(run: TTSRun, distilled: str) -> Path:
+    """Folder of the stage that a distilled one follows: `dpo`, if it was run, or `speak`.
+
+    Raises:
+        CheckpointError: the distilled stage was begun from other weights than `dpo` has now.
+    """
+    dpo, after = run.out / "dpo", run.out / distilled
+    if not (dpo / CHECKPOINT).exists():
+        return run.out / "speak"
+    if (after / CHECKPOINT).exists():
+        frozen = "text.begin"  # stays as it was while a head is distilled
+        if not torch.equal(averaged(after)[frozen], averaged(dpo)[frozen]):
+            raise CheckpointError(
+                f"{after}: distilled from other weights than `dpo` has now; delete it, and distil again"
+            )
+    return dpo
+
+
+def spoken_model(run: TTSRun) -> SpeakerModel:
+    """The speaker that the stage `speak` has made, with averaged weights, for speaking.
+
+    Raises:
+        CheckpointError: the stage has not been run, or with another codec.
+    """
+    model = SpeakerModel(_config(run))
+    _fill(model, run.out / "speak")
+    return model.eval().requires_grad_(False)
 
 
 def _config(run: TTSRun) -> TTSConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -249,6 +250,12 @@ def test_the_stages_learn_one_after_the_other(folder: Path, tmp_path: Path) -> N
         assert all(name.startswith("flow.") for name in changed)
         assert ("self" in figures(run.out / stage)[-1]) == (stage == "distill")
         assert "dev_wrong_text" not in figures(run.out / stage)[-1]
+    # Another run's distilled head is where a head may begin.
+    again = replace(run, out=tmp_path / "again", steps=1, rows=2, rate=1e-6)
+    shutil.copytree(run.out / "speak", again.out / "speak")
+    main_train_tts("distill", replace(again, init=run.out), quiet)
+    for name, value in averaged(again.out / "distill").items():
+        torch.testing.assert_close(value, after[name], atol=1e-5, rtol=0, msg=name)
     other = SpeakerModel(small(named=False))
     with pytest.raises(CheckpointError, match="trained another shape"):
         training._fill(other, run.out / "speak")
@@ -267,6 +274,31 @@ def test_an_exported_speaker_is_loaded(folder: Path, tmp_path: Path) -> None:
     assert not model.config.flow.spans
     wanted = averaged(run.out / "speak")["text.begin"]
     torch.testing.assert_close(model.text.begin, wanted, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_the_head_before_distilling_can_be_exported_too(folder: Path, tmp_path: Path) -> None:
+    from tiny_codec import made
+
+    from rillvox.codec.checkpoint import save_model
+    from rillvox.tts.speaker import TTS
+
+    save_model(made("80 ms").model, tmp_path / "codec")
+    run = run_of(folder, tmp_path / "run", steps=1, rows=2, codec=str(tmp_path / "codec"))
+    main_train_tts("speak", run, quiet)
+    main_train_tts("distill", run, quiet)
+    for head, name in ((None, "model"), ("speak", "model-speak")):
+        main_train_tts("export", replace(run, head=head), quiet)
+        tts = TTS.load(run.out / name)
+        assert tts.model.config.flow.spans == (head is None)
+        assert tts.model.config.flow.steps == (
+            training.DISTILLED_STEPS if head is None else small().flow.steps
+        )
+    for stage, head in (("speak", "speak"), ("export", "dance")):
+        with pytest.raises(ConfigError, match=r"--head is known to export alone: speak, .*; got"):
+            main_train_tts(stage, replace(run, head=head), quiet)
+    with pytest.raises(CheckpointError, match="run the stage `selfless` first"):
+        main_train_tts("export", replace(run, head="selfless"), quiet)
 
 
 def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(folder: Path, tmp_path: Path) -> None:
