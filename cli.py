@@ -16,8 +16,9 @@ os.environ.setdefault("TYPER_USE_RICH", "0")
 
 import typer
 
+from .cli_measuring import evaluate
 from .cli_options import DEFAULT_DELAY_MS, CodecModel, DelayMs, Model, kept
-from .cli_training import evaluate, train
+from .cli_training import train
 from .errors import ConfigError, RillvoxError
 
 app = typer.Typer(name="rillvox", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -169,8 +170,9 @@ Output = Annotated[
 def say(
     text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")] = "",
     voice: Annotated[
-        str, typer.Option(help="A voice that comes along, or a file of `rillvox clone`.")
-    ] = "kathleen",
+        str | None,
+        typer.Option(help="A voice that comes along, or a file of `rillvox clone`. Default: the model's."),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -185,6 +187,16 @@ def say(
     check: Annotated[
         int, typer.Option(min=0, help="Listen to it, and speak anew where words are missing, so often.")
     ] = 0,
+    pace: Annotated[
+        float, typer.Option(help="0.7 to 1.4 times as fast as by itself; for rillvox's own models.")
+    ] = 1.0,
+    steps: Annotated[
+        int | None, typer.Option(help="Of the flow head for a frame. Default: the model's.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="int8 or float32; of a released model bfloat16 or float32.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu; cuda for a released model.")] = "cpu",
     voices: Annotated[bool, typer.Option("--voices", help="List the voices that come along.")] = False,
 ) -> None:
     """Say a text, and play it while it is spoken or write it to a file."""
@@ -194,7 +206,10 @@ def say(
     if voices:
         list_voices(model)
     else:
-        run(text, voice, output, model, seed, lexicon, check)
+        run(
+            text, voice, output, model, seed, lexicon, check,
+            pace=pace, steps=steps, weights=weights, device=device,
+        )  # fmt: skip
 
 
 @app.command()
@@ -300,6 +315,19 @@ def bench_codec(
     from .commands.bench_codec import codec as run
 
     run(model, seconds, output)
+
+
+@bench.command("tts")
+def bench_tts(
+    model: Annotated[str, typer.Option(help="A speaker that comes along, or a model folder.")] = "tts-en",
+    voice: Annotated[str | None, typer.Option(help="A voice of it; default: the model's own.")] = None,
+    repeats: Annotated[int, typer.Option(help="How often each sentence is spoken.")] = 5,
+    output: Output = None,
+) -> None:
+    """Time the first audio of a speaker, its speed, and the parts of a frame."""
+    from .commands.bench_tts import tts as run
+
+    run(model, voice, repeats, output)
 
 
 def main() -> None:

@@ -1,17 +1,15 @@
-"""The command line of training and measuring: names and options only, as in `cli.py`."""
+"""The command line of training: names and options only, as in `cli.py`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .cli_options import DEFAULT_DELAY_MS, CodecModel, DelayMs, Model, kept
+from .cli_options import DEFAULT_DELAY_MS, CodecModel, DelayMs
 
 train = typer.Typer(no_args_is_help=True, help="Train a model.")
-evaluate = typer.Typer(no_args_is_help=True, help="Measure a model.")
 
 
 @train.command("prepare")
@@ -223,11 +221,15 @@ def train_pronounce(
     steps: Annotated[int, typer.Option(help="Of the network for words that are in no dictionary.")] = 20000,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    voice: Annotated[str, typer.Option(help="Of flite's, for words that the lexicon lacks.")] = "slt",
+    init: Annotated[Path | None, typer.Option(help="Go on with the network of this file.")] = None,
 ) -> None:
     """Pack a dictionary, and learn to read words that are in none."""
     from .tts.train_pronounce import main_train_pronounce
 
-    main_train_pronounce(words, out, lexicon, steps=steps, device=device, seed=seed, say=typer.echo)
+    main_train_pronounce(
+        words, out, lexicon, steps=steps, device=device, seed=seed, voice=voice, init=init, say=typer.echo
+    )
 
 
 @train.command("speech")
@@ -240,16 +242,45 @@ def train_speech(
         float, typer.Option(min=0.5, max=2.0, help="Play the recordings so much faster: other voices.")
     ] = 1.0,
     shift: Annotated[int, typer.Option(min=0, max=1919, help="Samples to leave out at the begin.")] = 0,
+    lexicon: Annotated[
+        Path | None, typer.Option(help="Call the phones as this lexicon does (JSON): begun or continued.")
+    ] = None,
+    voice: Annotated[str, typer.Option(help="Of flite's, for words that the lexicon lacks.")] = "slt",
 ) -> None:
     """Encode recordings for a speaker, with what they say and when."""
     from .tts.speech import main_speech
 
-    main_speech(sounds, pool, out, model, speed, shift, typer.echo)
+    main_speech(sounds, pool, out, model, speed, shift, lexicon, voice, typer.echo)
+
+
+@train.command("pairs")
+def train_pairs(
+    speech: Annotated[list[Path], typer.Option(help="A folder made by `train speech`; may be repeated.")],
+    run: Annotated[Path, typer.Option(help="Folder of a `train tts` run whose stage speak is done.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; what is there is gone on with.")],
+    count: Annotated[int, typer.Option(help="Texts to speak; each gives one pair or none.")] = 1000,
+    takes: Annotated[int, typer.Option(help="How often each text is spoken.")] = 4,
+    margin: Annotated[float, typer.Option(help="Leave out pairs whose scores are nearer than this.")] = 0.05,
+    texts: Annotated[
+        Path | None, typer.Option(help="A text, one sentence a line; default: the training clips' own.")
+    ] = None,
+    model: CodecModel = "codec-24k",
+    whisper: Annotated[Path | None, typer.Option(help="Judge of phones: Whisper base's encoder.")] = None,
+    phone_head: Annotated[Path | None, typer.Option(help="Judge of phones: its head.")] = None,
+    lexicon: Annotated[Path | None, typer.Option(help="Judge of phones: pronunciations, as JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+) -> None:
+    """Speak texts several times over and keep the best and the worst, for `train tts dpo`."""
+    from .commands.make_pairs import pairs
+    from .tts.pairs_spoken import Settings
+
+    settings = Settings(count, takes, margin, seed)
+    pairs(speech, run, out, settings, texts, model, whisper, phone_head, lexicon)
 
 
 @train.command("tts")
 def train_tts(
-    stage: Annotated[str, typer.Argument(help="speak, distill, selfless or export.")],
+    stage: Annotated[str, typer.Argument(help="speak, dpo, distill, selfless or export.")],
     speech: Annotated[list[Path], typer.Option(help="A folder made by `train speech`; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
     steps: Annotated[int, typer.Option(help="Length of the stage.")] = 2000,
@@ -265,6 +296,13 @@ def train_tts(
     graph: Annotated[
         bool, typer.Option("--graph", help="Replay one captured step on a GPU; with --precision 32-true.")
     ] = False,
+    init: Annotated[
+        Path | None, typer.Option(help="Stages speak, distill: begin with those weights of another run.")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Stage dpo: a folder made by `train pairs`.")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Export: the stage to write, to model-STAGE; default: the last one.")
+    ] = None,
 ) -> None:
     """Train a speaker, one stage at a time."""
     from .tts.train import TTSRun, main_train_tts
@@ -283,104 +321,8 @@ def train_tts(
         seed=seed,
         workers=workers,
         graph=graph,
+        init=init,
+        pairs=pairs,
+        head=head,
     )
     main_train_tts(stage, run, typer.echo)
-
-
-@evaluate.command("asr")
-def evaluate_asr(
-    manifest: Annotated[str, typer.Argument(help="A manifest.jsonl, or the folder that holds it.")],
-    model: Model = "asr-en",
-    delay_ms: Annotated[list[int] | None, typer.Option(help="A delay to measure; may be repeated.")] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", callback=kept, help="Write the whole report here.")
-    ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print every reference and what was heard.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Only so many clips, spread over the list.")] = None,
-    slots: Annotated[int, typer.Option(help="Clips heard at once.")] = 1,
-    condition: Annotated[
-        list[str] | None, typer.Option(help="clean, telephone or long; may be repeated.")
-    ] = None,
-    quiet_minutes: Annotated[float, typer.Option(help="Listen to silence and to noise for so long.")] = 0.0,
-    noise: Annotated[Path | None, typer.Option(help="Folder of recorded noises for that.")] = None,
-    times: Annotated[Path | None, typer.Option(help="Word times of the clips, by id.")] = None,
-    peers: Annotated[bool, typer.Option(help="Also run pocketsphinx if it is installed.")] = True,
-) -> None:
-    """Word and character error rates, delay of words, speed, with intervals."""
-    from .asr.evaluate import main_asr
-
-    main_asr(
-        manifest,
-        model,
-        delay_ms or [DEFAULT_DELAY_MS],
-        json_out,
-        show,
-        limit,
-        slots,
-        condition or ["clean"],
-        quiet_minutes,
-        noise,
-        times,
-        peers,
-    )
-
-
-@evaluate.command("codec")
-def evaluate_codec(
-    manifests: Annotated[list[str], typer.Argument(help="Folders or files of manifests.")],
-    model: CodecModel = "codec-24k",
-    json_out: Annotated[
-        Path | None, typer.Option("--json", callback=kept, help="Write the whole report here.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many clips, spread over the list.")] = None,
-    whisper: Annotated[Path | None, typer.Option(help="Judge of phones: Whisper base's encoder.")] = None,
-    phone_head: Annotated[Path | None, typer.Option(help="Judge of phones: its head.")] = None,
-    lexicon: Annotated[Path | None, typer.Option(help="Judge of phones: pronunciations, as JSON.")] = None,
-    peers: Annotated[bool, typer.Option(help="Also run Opus if PyAV is installed.")] = True,
-    min_rate: Annotated[int, typer.Option(help="Leave out recordings of a lower rate in Hz.")] = 0,
-) -> None:
-    """What coding does to recordings, beside the recordings themselves and Opus, with intervals."""
-    from .codec.evaluate import main_codec
-
-    command = " ".join(["rillvox", *sys.argv[1:]])
-    main_codec(manifests, model, json_out, limit, whisper, phone_head, lexicon, peers, min_rate, command)
-
-
-@evaluate.command("codes")
-def evaluate_codes(
-    sounds: Annotated[Path, typer.Argument(help="A folder made by `train sounds`.")],
-    model: CodecModel = "codec-24k",
-    every: Annotated[int, typer.Option(min=1, help="Of the training clips one in so many.")] = 6,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", callback=kept, help="Write the whole report here.")
-    ] = None,
-) -> None:
-    """How a codec uses its codes on the speech it was trained with, and how often they are the teacher's."""
-    from .codec.evaluate_codes import main_codes
-
-    main_codes(sounds, model, every, json_out)
-
-
-@evaluate.command("tts")
-def evaluate_tts(
-    held_out: Annotated[Path, typer.Argument(help="Recordings that no model has seen, with texts.")],
-    seen: Annotated[list[Path], typer.Option(help="Recordings that were trained on; may be repeated.")],
-    whisper: Annotated[Path, typer.Option(help="Judge of phones: Whisper base's encoder.")],
-    phone_head: Annotated[Path, typer.Option(help="Judge of phones: its head.")],
-    lexicon: Annotated[Path, typer.Option(help="Judge of phones: pronunciations, as JSON.")],
-    model: Annotated[str, typer.Option(help="A speaker that comes along, or a model folder.")] = "tts-en",
-    sentences: Annotated[int, typer.Option(help="Sentences for each voice.")] = 100,
-    peers: Annotated[bool, typer.Option(help="Also run espeak-ng and flite if they are installed.")] = True,
-    hard: Annotated[bool, typer.Option(help="Also speak the hard texts.")] = True,
-    steps: Annotated[int | None, typer.Option(help="Of the flow head; default: the model's.")] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", callback=kept, help="Write the whole report here.")
-    ] = None,
-) -> None:
-    """How well a speaker is understood and how like its voices are, beside other speakers, with intervals."""
-    from .commands.eval_tts import eval_tts
-
-    command = " ".join(["rillvox", *sys.argv[1:]])
-    eval_tts(
-        held_out, seen, model, whisper, phone_head, lexicon, sentences, peers, hard, steps, json_out, command
-    )

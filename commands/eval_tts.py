@@ -1,58 +1,169 @@
-"""`rillvox eval tts`: a speaker with the listeners that judge it."""
+"""`rillvox eval tts` and `rillvox eval heads`: a speaker with the listeners that judge it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import resources, util
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
 import typer
 
 from ..asr.peers import installed_peers
 from ..asr.stream import ASR
 from ..audio import Audio
+from ..codec.checkpoint import PARAMS, WEIGHTS
 from ..codec.evaluate import Phones, streamed
-from ..codec.measures import Similarity
-from ..tts.evaluate import Judges, Transcriber, Wave, main_tts
+from ..codec.measures import NoReference, Similarity
+from ..training.manifests import Manifest
+from ..tts.evaluate import OURS, main_tts
+from ..tts.evaluate_heads import HEAD, ONE_STEP, TEACHER, main_heads
+from ..tts.evaluate_judges import Judges, Quality, Transcriber
+from ..tts.evaluate_people import Wave
+from ..tts.evaluate_work import Speaker, Studio
+from ..tts.peers import installed_speakers
 from ..tts.speaker import TTS
+
+LISTENER = "asr-en"
+WORDS = "words.safetensors"
+
+
+class Model(NamedTuple):
+    """A speaker to load."""
+
+    name: str  # that comes along, or a folder
+    steps: int | None  # of the flow head; None: its own
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a studio is made of, as it is sent to other processes: names and paths alone."""
+
+    held_out: Path
+    whisper: Path
+    phone_head: Path
+    lexicon: Path
+    peers: bool
+    models: tuple[tuple[str, Model], ...] = ()
+
+    def __call__(self) -> Studio:
+        """Load everything.
+
+        Raises:
+            CheckpointError: weights that are missing or damaged.
+            ConfigError: so is the list of recordings, or the lexicon.
+        """
+        torch.set_num_threads(1)  # so that sums, and what is kept of them, are the same everywhere
+        loaded = {name: TTS.load(name) for name in dict.fromkeys(model.name for _, model in self.models)}
+        speakers = {name: _speaker(loaded[model.name], model.steps) for name, model in self.models}
+        codec = next(iter(loaded.values())).codec
+        coded = streamed(codec)
+        return Studio(
+            speakers,
+            self.judges(),
+            Manifest(self.held_out),
+            installed_speakers() if self.peers else {},
+            lambda wave: coded(wave)[0],
+            codec.fingerprint,
+        )
+
+    def judges(self) -> Judges:
+        """Phones, words by rillvox and others, likeness, quality: whatever is installed."""
+        asr = ASR.load(LISTENER)
+        peers = installed_peers()
+        transcribers: dict[str, Transcriber] = {peer.name.split()[0]: peer.transcribe for peer in peers}
+        transcribers["rillvox"] = lambda wave: asr.transcribe(Audio(wave, 16000)).text
+        quality: dict[str, Quality] = {}
+        named = [*(peer.name for peer in peers), f"resemblyzer {version('resemblyzer')}"]
+        if util.find_spec("speechmos") and util.find_spec("onnxruntime"):
+            mos = NoReference()
+            quality = {"dnsmos_ovrl": partial(_part, mos, 0), "dnsmos_p808": partial(_part, mos, 1)}
+            named.append(f"speechmos {version('speechmos')}")
+        listener = Path(str(resources.files("rillvox") / "weights" / LISTENER))
+        files = [self.whisper, self.phone_head, *sorted(listener.glob("*.safetensors"))]
+        return Judges(
+            identity_of(files, named),
+            Phones(self.whisper, self.phone_head, self.lexicon),
+            transcribers,
+            Similarity(),
+            quality,
+        )
+
+
+def _part(mos: NoReference, number: int, wave: Wave) -> float:
+    return mos(wave)[number]
+
+
+def _speaker(tts: TTS, steps: int | None) -> Speaker:
+    manner = tts.manner if steps is None else replace(tts.manner, steps=steps)
+    files = [path for name in (PARAMS, WEIGHTS, WORDS) if (path := tts.folder / name).exists()]
+    return Speaker(tts, manner, identity_of(files, [tts.codec.fingerprint]))
+
+
+def identity_of(files: Iterable[Path], names: Iterable[str]) -> str:
+    """Hexadecimal digits of what is in files, and of names."""
+    digest = hashlib.sha256(repr(list(names)).encode())
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def eval_tts(
-    held_out: Path,
+    setting: Setting,
     seen: list[Path],
-    model: str,
-    whisper: Path,
-    phone_head: Path,
-    lexicon: Path,
+    model: Model,
     sentences: int,
-    peers: bool,
     hard: bool,
-    steps: int | None,
+    jobs: int,
+    cache: Path | None,
     json_out: Path | None,
     command: str,
 ) -> None:
-    """Measure a speaker; words are heard by pocketsphinx, if it is installed, and by rillvox itself."""
-    tts = TTS.load(model)
-    asr = ASR.load()
-    transcribers: dict[str, Transcriber] = {
-        peer.name.split()[0]: _transcriber(peer.transcribe) for peer in installed_peers()
-    }
-    transcribers["rillvox"] = lambda wave: asr.transcribe(Audio(wave, 16000)).text
-    coded = streamed(tts.codec)
+    """Measure a speaker."""
     main_tts(
-        held_out,
+        replace(setting, models=((OURS, model),)),
         seen,
-        tts,
-        Judges(Phones(whisper, phone_head, lexicon), transcribers, Similarity(), lambda wave: coded(wave)[0]),
         command=command,
         json_out=json_out,
         sentences=sentences,
-        peers=peers,
         hard=hard,
-        manner=None if steps is None else replace(tts.manner, steps=steps),
-        say=lambda line: typer.echo(line, err=True),
+        jobs=jobs,
+        cache=cache,
+        say=_say,
     )
 
 
-def _transcriber(transcribe: Callable[[Wave], str]) -> Transcriber:
-    return transcribe
+def eval_heads(
+    setting: Setting,
+    seen: list[Path],
+    model: Model,
+    teacher: Model,
+    sentences: int,
+    voices: int,
+    jobs: int,
+    cache: Path | None,
+    json_out: Path | None,
+    command: str,
+) -> None:
+    """Compare a distilled head with its teacher."""
+    models = ((HEAD, model), (TEACHER, teacher), (ONE_STEP, Model(teacher.name, 1)))
+    main_heads(
+        replace(setting, models=models, peers=False),
+        seen,
+        command=command,
+        json_out=json_out,
+        sentences=sentences,
+        voices=voices,
+        jobs=jobs,
+        cache=cache,
+        say=_say,
+    )
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -45,7 +45,7 @@ class FusedTokens(nn.Module):
     def __init__(self, stack: Transformer) -> None:
         """Copy the weights of a stack in float; it may be dropped afterwards."""
         super().__init__()
-        self.config = config = stack.config
+        self.config = stack.config
         blocks = [cast("Block", block) for block in stack.layers]
         attentions = [block.attention for block in blocks]
         mlps = [block.feed_forward for block in blocks]

@@ -55,7 +55,7 @@ def first_token(
     head_dim: int,
     y: Floats,
 ) -> None:
-    """All layers of every row; x [rows, tokens, dim] is overwritten, y [rows, dim] is the first token's output.
+    """All layers of every row; x [rows, tokens, dim] is overwritten, y [rows, dim] the first token's output.
 
     Args:
         qkv, wo, gate_up, down: of each layer, outputs in columns; see `numba_stage.stage`.

@@ -22,6 +22,8 @@ RECIPES = {
     "rows",
     "prepare",
     "speech",
+    "pairs",
+    "preference",
     "evaluate",
     "emission",
     "hearing",
@@ -66,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "streaming": {"tekken", "version", "errors", "audio", "kernels", "codec", "asr", "tts", "weights"},
 }
-TOP = {"cli", "cli_options", "cli_training", "commands", "__init__"}  # may import anything
+TOP = {"cli", "cli_measuring", "cli_options", "cli_training", "commands", "__init__"}  # may import anything
 
 OUTSIDE = {  # modules of threads, sockets and clocks
     *("threading", "queue", "concurrent", "multiprocessing", "asyncio", "selectors", "signal"),
@@ -98,6 +100,7 @@ WHEN_USED = {
     "kernels.numba_search",
     "kernels.numba_source",
     "kernels.numba_stage",
+    "kernels.numba_tokens",
 }
 LIBRARY = {
     "errors",
@@ -108,6 +111,7 @@ LIBRARY = {
     "asr",
     "tts",
     "cli",
+    "cli_measuring",
     "cli_options",
     "cli_training",
     "commands",

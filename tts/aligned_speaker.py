@@ -25,12 +25,11 @@ from .pronounce import Pronouncer
 from .script import Script, ScriptWord, script
 from .speaking import Manner, of_sentence
 from .telling import TimedWord
-from .timbre import FRAMES_A_TOKEN, timbre
 from .tokens import STOP
 from .voices import Voice
 from .word_feed import Growing, WordFeed
 
-FRAMES_EXTRA = 40  # that any sentence may have, beside those of its tokens
+FRAMES_A_TOKEN, FRAMES_EXTRA = 6, 40  # a sentence of so many tokens is spoken in fewer frames, or not at all
 
 
 class AlignedSpeaker:
@@ -43,6 +42,7 @@ class AlignedSpeaker:
         self.model, self.codec, self.folder = model, codec, folder
         self.pronouncer = Pronouncer.load(folder / "words.safetensors")
         self.fused: FusedStack | None = None
+        self._presets: dict[tuple[str, int], Voice] = {}
 
     def pack(self) -> None:
         """Weights in int8, for a CPU."""
@@ -75,7 +75,12 @@ class AlignedSpeaker:
         Raises:
             VoiceError: its file is damaged, or of another model.
         """
-        return Voice.load(self.voices[name], self.fingerprint)
+        path = self.voices[name]
+        key = name, path.stat().st_mtime_ns
+        if key not in self._presets:
+            # Stored without what the model knows of it, which is far larger; so it is read here, once.
+            self._presets[key] = self.remember(Voice.load(path, self.fingerprint))
+        return self._presets[key]
 
     def remember(self, voice: Voice) -> Voice:
         """The voice with what the model knows once it has heard it, so that it is never read again."""
@@ -89,17 +94,6 @@ class AlignedSpeaker:
         engine.read(0, rows)
         return replace(voice, state=engine.heard(0, len(rows)))
 
-    def cloned(self, voice: Voice) -> Voice:
-        """A new voice of codes, remembered and its sound set right."""
-        voice = self.remember(voice)
-        assert voice.codes is not None
-        assert voice.state is not None
-        shift = timbre(voice.codes, voice.state, self.engine, self._tokens, self.manner)
-        return replace(voice, shift=shift)
-
-    def _tokens(self, text: str) -> list[int]:
-        return script(text, self.pronouncer.placed, None).tokens
-
     def engine(self, slots: int = 1) -> AlignedSpeaking:
         """Slots of its own: whoever streams shares nothing but weights."""
         return AlignedSpeaking(self.model, slots, fused=self.fused)
@@ -109,8 +103,7 @@ class AlignedSpeaker:
     ) -> Iterator[AlignedUtterance | Pause]:
         """Sentences to be spoken one after the other, and pauses."""
         pronouncer = self.pronouncer.using(lexicon) if lexicon else self.pronouncer
-        voice = self.remember(voice)
-        heard = voice.state
+        heard = self.remember(voice).state
         assert heard is not None
 
         def read(part: str) -> Script:
@@ -123,7 +116,7 @@ class AlignedSpeaker:
             if isinstance(sentence, Pause):
                 yield sentence
                 continue
-            engine.open(0, of_sentence(manner, sentences), heard, voice.shift)
+            engine.open(0, of_sentence(manner, sentences), heard)
             sentences += 1
             yield AlignedUtterance(engine, sentence)
 

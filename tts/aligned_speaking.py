@@ -71,7 +71,6 @@ class AlignedSpeaking:
             torch.full((slots,), value, device=self.device) for value in (flow.guidance, 1.0, 0.0, 1.0)
         )
         self.haste = torch.zeros(slots, dtype=torch.float64, device=self.device)
-        self.shift = torch.zeros(slots, model.flow.values, device=self.device)
         self.fused = fused
 
     @torch.inference_mode()
@@ -92,17 +91,8 @@ class AlignedSpeaking:
         return {name: leaf[slot, :, :rows].clone() for name, leaf in flatten(self.state) if leaf.dim() == 4}
 
     @torch.inference_mode()
-    def open(
-        self,
-        slot: int,
-        manner: Manner,
-        heard: Mapping[str, Tensor] | None = None,
-        shift: Tensor | None = None,
-    ) -> None:
+    def open(self, slot: int, manner: Manner, heard: Mapping[str, Tensor] | None = None) -> None:
         """Begin an utterance after what the slot has read, or after what another has; see `heard`.
-
-        Args:
-            shift: [acoustic_dim], added to what the flow draws; see `timbre.py`.
 
         Raises:
             VoiceError: what was heard is not of this model.
@@ -116,7 +106,6 @@ class AlignedSpeaking:
             counter[slot] = 0
         self.seed[slot], self.least[slot] = manner.seed, manner.min_frames
         self.haste[slot] = haste_of(manner.pace)
-        self.shift[slot] = 0.0 if shift is None else shift
         self.steps[slot] = flow.steps if manner.steps is None else manner.steps
         self.guidance[slot] = flow.guidance if manner.guidance is None else manner.guidance
         self.noise[slot], self.temperature[slot] = manner.noise, manner.temperature
@@ -146,7 +135,7 @@ class AlignedSpeaking:
         semantic = self._semantic(hidden, left)
         noise = normal(self.seed, self.frame, model.flow.values, stream=NOISE) * self.noise[:, None]
         values = model.flow.solve(hidden, noise, semantic=semantic, steps=self.steps, guidance=self.guidance)
-        codes = model.flow.round(values + self.shift, semantic)
+        codes = model.flow.round(values, semantic)
         self.fed = torch.where(active[:, None], model.frame_embedding(codes).to(self.dtype), self.fed)
         self._move(hidden, left, around[:, self.config.behind], active)
         self.frame += active
@@ -186,7 +175,7 @@ class AlignedSpeaking:
 
     def _rows(self) -> dict[str, Tensor]:
         """Everything that has a row for each slot."""
-        names = ("fed", "frame", "pointer", "moved", "age", "seed", "least", "haste", "shift")
+        names = ("fed", "frame", "pointer", "moved", "age", "seed", "least", "haste")
         rows = {name: getattr(self, name) for name in (*names, *MANNERS)}
         return rows | {f"state.{name}": leaf for name, leaf in flatten(self.state)}
 

@@ -108,10 +108,6 @@ class PromptedSpeaker:
         """The voice itself: it is read with every sentence."""
         return voice
 
-    def cloned(self, voice: Voice) -> Voice:
-        """The voice itself: a large model needs no help to sound like somebody."""
-        return voice
-
     def utterances(
         self, text: str | Iterable[str], voice: Voice, manner: Manner, lexicon: Mapping[str, str] | None
     ) -> Iterator[PromptedUtterance | Pause]:

@@ -58,7 +58,6 @@ class Speaker(Protocol):
     def voices(self) -> dict[str, Path]: ...
     def preset(self, name: str) -> Voice: ...
     def remember(self, voice: Voice) -> Voice: ...
-    def cloned(self, voice: Voice) -> Voice: ...
     def utterances(
         self, text: str | Iterable[str], voice: Voice, manner: Manner, lexicon: Mapping[str, str] | None
     ) -> Iterator[Utterance | Pause]: ...
@@ -218,7 +217,7 @@ class TTS:
         }
         if name is None:
             name = Path(source).stem if isinstance(source, str | Path) else "voice"
-        return self.speaker.cloned(Voice(name, self.fingerprint, torch.as_tensor(codes.copy()), record=kept))
+        return self.remember(Voice(name, self.fingerprint, torch.as_tensor(codes.copy()), record=kept))
 
     def remember(self, voice: Voice) -> Voice:
         """The voice with what the model knows once it has heard it, if it is of a kind that can keep that."""

@@ -21,7 +21,7 @@ from .resume import Snapshot, put_in, take_out
 
 NOISE, WORDS = 0, 1  # streams of random numbers
 MANNERS = ("steps", "guidance", "noise", "temperature", "top_p")  # what an engine has of them for each slot
-SLOWEST, FASTEST = 0.7, 1.4  # beyond which words were lost
+SLOWEST, FASTEST = 0.7, 1.4  # within which paces were measured (`aligned_speaking.haste_of`)
 SEEDS = 1 << 63
 
 

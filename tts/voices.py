@@ -2,7 +2,7 @@
 
 A voice file is one safetensors: `codes` (int16 [frames, codes], from 0) or, for voices that came with a
 model, `rows` ([frames, dim], embedded frames); with codes, perhaps what the model remembers of them, so that
-they need not be read again, and how its sound is set right (`timbre.py`); as metadata the model it belongs to, its name, the record. The codes of
+they need not be read again; as metadata the model it belongs to, its name, the record. The codes of
 `rillvox clone -o NAME.rvc`, with the record beside them, are a voice as well (`of_codes`).
 """
 
@@ -27,7 +27,6 @@ from .model import SpeakerModel
 
 FORMAT = "rillvox-voice"
 VERSION = "1"
-SHIFT = "shift"
 STATE = "state."  # before the names of what the model remembers
 
 
@@ -48,7 +47,6 @@ class Voice:
     rows: Tensor | None = None
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     state: Mapping[str, Tensor] | None = None  # what the model knows once it has heard the codes
-    shift: Tensor | None = None  # float32 [acoustic_dim], see `timbre.py`
 
     def __post_init__(self) -> None:
         if (self.codes is None) == (self.rows is None):
@@ -95,13 +93,6 @@ class Voice:
             fits = codes.dim() == 2 and codes.shape[1] == len(sizes) and len(codes) > 0
             fits = fits and codes.dtype in (torch.int16, torch.int32, torch.int64)
             fits = fits and bool(((codes >= 0) & (codes < sizes.to(codes.device))).all())
-        shift = self.shift
-        if shift is not None and not (
-            shift.shape == (config.codec.acoustic_dim,)
-            and shift.is_floating_point()
-            and bool(torch.isfinite(shift).all())
-        ):
-            raise VoiceError(f"{self.name}: its shift is damaged; clone it again with this model")
         if not fits:
             found = codes if rows is None else rows
             assert found is not None
@@ -114,8 +105,6 @@ class Voice:
         """Write the file; what was there is replaced when the new file is whole."""
         path = Path(path)
         tensors = {"codes": self.codes.to(torch.int16)} if self.codes is not None else {"rows": self.rows}
-        if self.shift is not None:
-            tensors[SHIFT] = self.shift
         tensors |= {STATE + name: value for name, value in (self.state or {}).items()}
         about = {
             "format": FORMAT,
@@ -172,7 +161,6 @@ class Voice:
             record,
             {name.removeprefix(STATE): value for name, value in tensors.items() if name.startswith(STATE)}
             or None,
-            tensors.get(SHIFT),
         )
 
     @classmethod

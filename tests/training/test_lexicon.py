@@ -123,5 +123,5 @@ def test_a_voice_of_flites_tells_two_vowels_apart(tmp_path: Path):
     said = Lexicon(cache, voice="slt").lookup(["cut", "cot"])
     assert said == {"cut": ("k", "ah", "t"), "cot": ("k", "aa", "t")}
     assert Lexicon().lookup(["cut"]) == {"cut": ("k", "aa", "t")}
-    with pytest.raises(ConfigError, match="no voice nobody; it has: .*slt"):
+    with pytest.raises(ConfigError, match=r"no voice nobody; it has: .*slt"):
         Lexicon(voice="nobody").lookup(["cut"])

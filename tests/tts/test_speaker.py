@@ -236,10 +236,13 @@ def test_voices_that_come_along_have_names(tts: TTS, voice: Voice) -> None:
     assert tts.voices == []
     (tts.folder / "voices").mkdir()
     try:
-        voice.save(tts.folder / "voices" / "zoe.safetensors")
+        replace(voice, state=None).save(tts.folder / "voices" / "zoe.safetensors")
         voice.save(tts.folder / "voices" / "ana.safetensors")
         assert tts.voices == ["ana", "zoe"]
-        assert tts.voice("zoe").name == "ana"  # its own
+        zoe = tts.voice("zoe")
+        assert zoe.name == "ana"  # its own
+        assert zoe.state is not None
+        assert tts.voice("zoe") is zoe  # read once
         with pytest.raises(VoiceError, match="there are ana, zoe"):
             tts.voice("bob")
     finally:
