@@ -1,4 +1,7 @@
-"""Batches for a speaker of our own: a few seconds of a voice, then other clips of it with their texts."""
+"""Batches for a speaker of our own: a few seconds of a voice, then other clips of it with their texts.
+
+Of people with a single clip, most of some lists, the voice is its begin and the speech what follows.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,13 @@ from ..training.pool import HELD_OUT
 from .aligned import pointers, steps_of, windows
 from .config import END, SPECIAL, AlignedTextConfig
 from .speech import Speech, Spoken
-from .tokens import PAUSE
+from .tokens import FIRST, PAUSE
 
 VOICE_FRAMES = (25, 100)  # of the prefix: two to eight seconds, and no more than half a row
+SPOKEN_FRAMES = 15  # that a single clip must have behind its voice
 JOINED = 0.7  # of the rows go on with further clips while there is room
 EVENNESS = 0.5  # a speaker is drawn by so much of a power of their time
-WEIGHTS = {"kathleen": 1.5, "speechocean762": 0.25, "asterisk_allison": 0.3}  # learners; a telephone
+WEIGHTS = {"kathleen": 2.5, "speechocean762": 0.25, "asterisk_allison": 0.3}  # learners; a telephone
 CODES_REPLACED, NAMES_REPLACED, FRAMES_EMPTIED = 0.12, 0.08, 0.04  # of what the backbone is fed
 
 
@@ -44,7 +48,7 @@ class SpeechRows:
     """Draws batches from folders that differ in speed.
 
     Raises:
-        ConfigError: no speaker has two clips.
+        ConfigError: no speaker has two clips, or one that is long enough.
     """
 
     def __init__(
@@ -64,10 +68,12 @@ class SpeechRows:
             for clip in speech.clips:
                 if (clip.corpus in HELD_OUT) == held_out and clip.frames >= 5:
                     voices.setdefault(f"{clip.corpus}/{clip.speaker}", []).append(clip)
-            self.voices.append({name: clips for name, clips in voices.items() if len(clips) > 1})
+            self.voices.append(
+                {name: clips for name, clips in voices.items() if len(clips) > 1 or _cuts(clips[0])}
+            )
         self.there = all(self.voices)
         if not self.there and not held_out:
-            raise ConfigError("no speaker of the speech has two clips")
+            raise ConfigError("no speaker of the speech has two clips, or one that is long enough")
         self.names = [list(voices) for voices in self.voices]
         self.chances = [self._chances(voices) for voices in self.voices]
 
@@ -135,10 +141,11 @@ class SpeechRows:
         speech = self.speeches[which]
         name = self.names[which][int(rng.choice(len(self.names[which]), p=self.chances[which]))]
         clips = self.voices[which][name]
+        if len(clips) == 1:
+            return self._parted(speech, clips[0], rng)
         shuffled: list[int] = rng.permutation(len(clips)).tolist()
         order = [clips[index] for index in shuffled]
-        most = max(VOICE_FRAMES[0], min(VOICE_FRAMES[1], self.time // 2))
-        wanted = int(rng.integers(VOICE_FRAMES[0], most + 1))
+        wanted = self._wanted(rng)
         prefix = np.zeros((0, speech.codes.shape[1]), np.int64)
         while len(prefix) < wanted and len(order) > 1:
             clip = order.pop()
@@ -147,6 +154,28 @@ class SpeechRows:
             )
         prefix = prefix[-wanted:] if rng.random() < 0.5 else prefix[:wanted]
         return prefix, self._joined(speech, order, self.time - len(prefix), rng)
+
+    def _wanted(self, rng: np.random.Generator) -> int:
+        """Frames of a voice."""
+        most = max(VOICE_FRAMES[0], min(VOICE_FRAMES[1], self.time // 2))
+        return int(rng.integers(VOICE_FRAMES[0], most + 1))
+
+    def _parted(
+        self, speech: Speech, clip: Spoken, rng: np.random.Generator
+    ) -> tuple[
+        NDArray[np.int64],
+        tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], bool],
+    ]:
+        """A single clip, as `_row` gives it, parted where a word begins."""
+        cuts = _cuts(clip)
+        token = cuts[int(rng.integers(len(cuts)))]
+        at = int(clip.starts[token])
+        prefix = speech.codes[clip.first + max(0, at - self._wanted(rng)) : clip.first + at]
+        rest = slice(clip.first + at, clip.first + clip.frames)
+        said = speech.codes[rest].astype(np.int64), speech.teacher[rest].astype(np.int64)
+        starts = np.array(clip.starts[token:]) - at
+        whole = clip.frames - at < self.time - len(prefix)
+        return prefix.astype(np.int64), (*said, starts, np.array(clip.tokens[token:]), whole)
 
     def _joined(
         self, speech: Speech, order: list[Spoken], room: int, rng: np.random.Generator
@@ -191,3 +220,13 @@ class SpeechRows:
             codes, np.where(other.reshape(codes.shape) > 0, other.reshape(codes.shape), codes), where=hit
         )
         codes[(rng.random((rows, time)) < FRAMES_EMPTIED) & ~voice] = 0
+
+
+def _cuts(clip: Spoken) -> list[int]:
+    """Tokens that begin a word with enough before them for a voice, and enough behind for a lesson."""
+    last = clip.frames - SPOKEN_FRAMES
+    return [
+        number
+        for number, (token, start) in enumerate(zip(clip.tokens, clip.starts, strict=True))
+        if FIRST < token < PAUSE and VOICE_FRAMES[0] <= int(start) <= last
+    ]

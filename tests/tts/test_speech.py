@@ -14,9 +14,10 @@ from tiny_codec import made
 from rillvox.codec.checkpoint import save_model
 from rillvox.codec.stream import Codec
 from rillvox.errors import ConfigError
+from rillvox.training.lexicon import PHONE_IDS, Lexicon
 from rillvox.training.pool import Clip, Pool, write_pool
 from rillvox.training.sounds import RATE, STEP, Sound, Sounds, write_sounds
-from rillvox.tts.speech import MIN_SCORE, Speech, prepare
+from rillvox.tts.speech import MIN_SCORE, Speech, prepare, renamed
 from rillvox.tts.tokens import FIRST, PAUSE, STOP
 
 FRAME = 1920
@@ -220,3 +221,24 @@ def test_the_command_writes_a_folder(
     assert np.array_equal(found.teacher, plain.teacher)
     assert all("tokens" in json.loads(line) for line in (out / "clips.jsonl").read_text().splitlines())
     assert run("train", "speech", tmp_path, *told) == 2
+
+
+def test_phones_are_called_as_a_lexicon_does_where_it_has_as_many(
+    sounds: Sounds, pool: Path, tmp_path: Path
+) -> None:
+    names = {"one": ("ah", "n"), "two": ("t", "uw")}
+    clip = renamed(aligned("a", "toys"), names)
+    assert clip.phones == (PHONE_IDS["ah"], PHONE_IDS["n"], 7)
+    assert clip.spans == SPANS
+    assert renamed(clip, {}).phones == clip.phones
+    (tmp_path / "lexicon.json").write_text(json.dumps(names))
+    codec = made("80 ms").model
+    lexicon = Lexicon(tmp_path / "lexicon.json", program="no such program")
+    plain, found = (
+        prepare(sounds, Pool.open(pool), codec, tmp_path / name, lexicon=given, say=quiet)
+        for name, given in (("plain", None), ("named", lexicon))
+    )
+    for before, after in zip(plain.clips, found.clips, strict=True):
+        assert after.tokens != before.tokens
+        assert after.tokens[0] == PHONE_IDS["ah"] + FIRST
+        assert after.starts == before.starts

@@ -22,10 +22,10 @@ from rillvox.tts.aligned import pointers, steps_of, windows
 from rillvox.tts.config import EMPTY, END, SPECIAL
 from rillvox.tts.model import SpeakerModel
 from rillvox.tts.own import load_own
-from rillvox.tts.rows import VOICE_FRAMES, SpeechBatch, SpeechRows
+from rillvox.tts.rows import SPOKEN_FRAMES, VOICE_FRAMES, SpeechBatch, SpeechRows
 from rillvox.tts.speech import Speech, Spoken
 from rillvox.tts.tasks import TTSTask
-from rillvox.tts.tokens import PAUSE, STOP
+from rillvox.tts.tokens import FIRST, PAUSE, STOP
 from rillvox.tts.train import TTSRun, averaged, main_train_tts
 
 TIME = 110
@@ -89,6 +89,47 @@ def rows_of(folder: Path, held_out: bool = False) -> SpeechRows:
 @pytest.fixture(scope="module")
 def batch(folder: Path) -> SpeechBatch:
     return rows_of(folder).draw(64, np.random.default_rng(5))
+
+
+def test_of_a_single_clip_the_begin_is_the_voice(tmp_path: Path) -> None:
+    frames, count = 90, 3
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    # Frame k of clip n is said by token 40 + k % 30, with acoustic levels k % 20 + 1, semantic code 100 n + k.
+    codes = np.zeros((count * frames, 37), np.int16)
+    codes[:, 1:] = (np.arange(count * frames) % frames % 20 + 1)[:, None]
+    codes[:, 0] = np.arange(count * frames) % frames + 100 * (np.arange(count * frames) // frames)
+    np.save(folder / "codes.npy", codes)
+    np.save(folder / "teacher.npy", codes[:, 0])
+    tokens = (*(FIRST + 1 + k % 30 for k in range(frames)), STOP)
+    starts = (*(k + 0.25 for k in range(frames)), float(frames))
+    clips = [
+        Spoken(f"c{n}", "toys", f"s{n}", 24000, n * frames, frames, tokens, starts) for n in range(count)
+    ]
+    short = Spoken("short", "toys", "short", 24000, 0, 30, (*tokens[:30], STOP), (*starts[:30], 30.0))
+    (folder / "clips.jsonl").write_text("".join(json.dumps(asdict(clip)) + "\n" for clip in [*clips, short]))
+    batch = rows_of(folder).draw(32, np.random.default_rng(2))
+    ended = 0
+    for row in range(32):
+        start = int(batch.voice[row].sum())
+        voice = batch.codes[row, :start, 0] - SPECIAL
+        said = batch.semantic[row][batch.semantic[row] >= SPECIAL] - SPECIAL
+        assert 1 <= start <= VOICE_FRAMES[1]
+        # One after the other in the same clip, the voice right before what is said.
+        both = torch.cat([voice, said]).tolist()
+        assert both == list(range(both[0], both[0] + len(both)))
+        assert both[0] // 100 == both[-1] // 100
+        clip, at = divmod(int(said[0]), 100)
+        assert clip in (0, 1, 2)
+        assert VOICE_FRAMES[0] <= at <= frames - SPOKEN_FRAMES
+        told = batch.tokens[row, start : start + len(said), 3]
+        assert told.tolist() == [FIRST + 1 + (at + k) % 30 for k in range(len(said))]
+        ended += int((batch.semantic[row] == END).any())
+    assert ended > 10
+    # The short one alone is none.
+    (folder / "clips.jsonl").write_text(json.dumps(asdict(short)) + "\n")
+    with pytest.raises(ConfigError, match="no speaker of the speech has two clips, or one that is long"):
+        rows_of(folder)
 
 
 def test_a_batch_is_the_same_for_the_same_generator(folder: Path, batch: SpeechBatch) -> None:
