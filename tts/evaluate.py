@@ -8,6 +8,7 @@ sentences, stand beside: what a speaker adds is the difference.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,9 +129,9 @@ def hard_texts(workers: Workers, voice: str, more: Sequence[str] = ()) -> dict[s
     return {"texts": len(texts), "ended": sum(ended), "not": odd}
 
 
-def tell(report: Mapping[str, Any], shown: str, command: str, json_out: Path | None, say: Say) -> None:
-    """Print a report as it is shown, and keep the whole of it."""
-    say(shown)
+def tell(report: Mapping[str, Any], shown: str, command: str, json_out: Path | None) -> None:
+    """Print a report as it is shown to stdout, and keep the whole of it."""
+    sys.stdout.write(shown.rstrip() + "\n")
     if json_out is not None:
         write_json(json_out, {"command": command, **report})
 
@@ -157,4 +158,4 @@ def main_tts(
         cache=cache,
         say=say,
     )
-    tell(report, table(report, command), command, json_out, say)
+    tell(report, table(report, command), command, json_out)

@@ -186,4 +186,4 @@ def main_heads(
     """Measure and print; see `compare`."""
     manifests = [Manifest(path) for path in seen]
     report = compare(open, manifests, sentences=sentences, voices=voices, jobs=jobs, cache=cache, say=say)
-    tell(report, table_of_heads(report, command), command, json_out, say)
+    tell(report, table_of_heads(report, command), command, json_out)

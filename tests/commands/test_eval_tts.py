@@ -48,7 +48,7 @@ def test_a_report_is_printed_and_kept_and_goes_on(
     for number in range(2):
         out = tmp_path / f"{number}.json"
         assert run("eval", "tts", *words, *more, "--json", out) == 0
-        assert "| never-seen voices |" in capsys.readouterr().err
+        assert "| never-seen voices |" in capsys.readouterr().out
         reports.append(json.loads(out.read_text()))
         monkeypatch.setattr(TTS, "stream", lambda *_, **__: iter(()))  # nothing is spoken again
     assert "hard" not in reports[0]
@@ -66,7 +66,7 @@ def test_heads_are_compared(
     out = tmp_path / "heads.json"
     more = ["--model", model, "--voices", 1, "--steps", 3, "--teacher-steps", 5, "--json", out]
     assert run("eval", "heads", *words, *more, "--teacher", model) == 0
-    assert "| distilled head, less teacher |" in capsys.readouterr().err
+    assert "| distilled head, less teacher |" in capsys.readouterr().out
     assert list(json.loads(out.read_text())["steps"].values()) == [3, 5, 1]
     assert run("eval", "heads", *words, *more, "--teacher", model, "--jobs", 0) == 2
     assert "jobs must be at least 1" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_of_a_single_clip_the_begin_is_the_voice(tmp_path: Path) -> None:
     frames, count = 90, 3
     folder = tmp_path / "speech"
     folder.mkdir()
-    # Frame k of clip n is said by token 40 + k % 30, with acoustic levels k % 20 + 1, semantic code 100 n + k.
+    # Frame k of clip n is said by token 40 + k % 30; acoustic levels k % 20 + 1, semantic code 100 n + k.
     codes = np.zeros((count * frames, 37), np.int16)
     codes[:, 1:] = (np.arange(count * frames) % frames % 20 + 1)[:, None]
     codes[:, 0] = np.arange(count * frames) % frames + 100 * (np.arange(count * frames) // frames)
