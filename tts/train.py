@@ -244,7 +244,9 @@ def export(run: TTSRun, say: Callable[[str], None]) -> None:
     codec = Codec.load(run.codec, weights="float32")
     save_own(model, folder, run.codec, codec.fingerprint)
     if not (folder / SHIPPED.name).exists():
-        shutil.copyfile(SHIPPED, folder / SHIPPED.name)  # what it reads text with
+        # What it reads text with; speech prepared with another lexicon wants its own.
+        shutil.copyfile(SHIPPED, folder / SHIPPED.name)
+        say(f"{SHIPPED.name}: the default's; speech of another lexicon wants one of `train pronounce`")
     say(f"wrote {folder}, the head of the stage {last.name}")
 
 
