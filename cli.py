@@ -235,6 +235,9 @@ def clone(
     ] = "encode",
     steps: Annotated[int, typer.Option(help="Of optimise: more take longer and come nearer.")] = 400,
     seed: Annotated[int, typer.Option(help="Of optimise, and of what is said.")] = 0,
+    tune: Annotated[
+        bool, typer.Option(help="Seek what makes the voice its own: liker, a little less clear, ten seconds.")
+    ] = True,
 ) -> None:
     """Take a voice from a recording, with a record of where it comes from and who allowed it."""
     if output is not None and output.suffix == ".rvc":
@@ -248,7 +251,7 @@ def clone(
         raise ConfigError("--enrol optimise gives codes: name an .rvc file with -o")
     from .commands.clone_voice import clone_voice
 
-    clone_voice(recording, output, consent, text, wav, model or "tts-en", seed)
+    clone_voice(recording, output, consent, text, wav, model or "tts-en", seed, tune)
 
 
 @bench.command("gateway")

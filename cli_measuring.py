@@ -98,6 +98,7 @@ def evaluate_tts(
     sentences: Annotated[int, typer.Option(help="Sentences for each voice.")] = 100,
     peers: Annotated[bool, typer.Option(help="Also run espeak-ng and flite if they are installed.")] = True,
     hard: Annotated[bool, typer.Option(help="Also speak the hard texts.")] = True,
+    tune: Annotated[bool, typer.Option(help="Tune the voices of people, as `rillvox clone` does.")] = True,
     steps: Steps = None,
     jobs: Jobs = 1,
     cache: Kept = None,
@@ -106,7 +107,7 @@ def evaluate_tts(
     """How well a speaker is understood and how like its voices are, beside other speakers, with intervals."""
     from .commands import eval_tts as run
 
-    setting = run.Setting(held_out, whisper, phone_head, lexicon, peers)
+    setting = run.Setting(held_out, whisper, phone_head, lexicon, peers, tune=tune)
     run.eval_tts(setting, seen, run.Model(model, steps), sentences, hard, jobs, cache, json_out, typed())
 
 
@@ -134,7 +135,7 @@ def evaluate_heads(
     """Whether a distilled flow head errs no more than its teacher, and less than one step of the teacher."""
     from .commands import eval_tts as run
 
-    setting = run.Setting(held_out, whisper, phone_head, lexicon, peers=False)
+    setting = run.Setting(held_out, whisper, phone_head, lexicon, peers=False, tune=False)
     run.eval_heads(
         setting,
         seen,

@@ -213,6 +213,22 @@ def train_codec(
     main_train_codec(stage, run, typer.echo)
 
 
+@train.command("timbres")
+def train_timbres(
+    manifests: Annotated[list[Path], typer.Argument(help="Recordings of many people.")],
+    out: Annotated[Path, typer.Option(help="The file; `timbres.safetensors` of the speaker's folder.")],
+    model: Annotated[str, typer.Option(help="A speaker that comes along, or a model folder.")] = "tts-en",
+    ways: Annotated[int, typer.Option(min=1, help="In which people differ.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Of 160 frames.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+) -> None:
+    """Learn how people differ, so that a clone can be tuned to one of them."""
+    from .asr.stream import ASR
+    from .tts.train_timbres import main_timbres
+
+    main_timbres(manifests, out, model, ASR.load(), ways=ways, steps=steps, seed=seed, say=typer.echo)
+
+
 @train.command("pronounce")
 def train_pronounce(
     words: Annotated[list[Path], typer.Argument(help="Texts or lists of words, or lexicons as JSON.")],

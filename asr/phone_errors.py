@@ -11,31 +11,18 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-import torch
-
 from ..training.manifests import Clip
 from ..training.score import bootstrap, edits, total
-from .delays import FRAME_SAMPLES, MEL_LOOKAHEAD
-from .frontend import LogMel, LogMelConfig
+from .heard_phones import phone_scores
 from .hearing import Samples
 from .model import RealtimeASR
 from .scoring import ALL
-from .search import PHONES, WordSearch
+from .search import WordSearch
 
 
 def phones_heard(model: RealtimeASR, samples: Samples, block: int) -> list[str]:
     """Phones ("1" to "39") of a clip, 16 kHz mono, by the encoder and its head alone."""
-    config = model.config.encoder
-    mel = LogMel(LogMelConfig(n_mels=config.n_mels, floor_max=config.global_log_mel_max))
-    lead = model.config.left_pad_tokens * FRAME_SAMPLES
-    longest = max(config.blocks) // 4 * FRAME_SAMPLES
-    length = -(-(lead + len(samples) + FRAME_SAMPLES) // longest) * longest
-    padded = np.zeros(length, np.float32)
-    padded[lead - MEL_LOOKAHEAD :][: len(samples)] = samples
-    with torch.inference_mode():
-        scores = model.encode(mel(torch.as_tensor(padded)[None]), block=block)
-    likeliest = scores.reshape(-1, PHONES).argmax(-1)[lead // FRAME_SAMPLES * 4 :]
+    likeliest = phone_scores(model, samples, block).argmax(-1)
     return runs(int(phone) for phone in likeliest)
 
 

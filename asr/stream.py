@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..audio import Audio, Samples, Source, StreamResampler
+from ..audio import Audio, Samples, Source, StreamResampler, read_audio
 from ..errors import AudioError, CheckpointError, ConfigError
 from ..kernels.int8 import has_fast_int8
 from ..tekken import Tekken
@@ -31,18 +31,21 @@ from .batch import Batch
 from .checkpoint import load_listener
 from .delays import RATE
 from .events import Event
+from .heard_phones import HeardPhone, phones_of
 from .lanes import Lane
 from .model import RealtimeASR
 from .prefix import Prefixes
 from .recordings import blocks_of, refuse_single
 from .rut import RutRules
 from .saved import SavedSession, save_session
+from .search import WordSearch
 from .transcript import Transcript, Word
 
 DEFAULT_MODEL = "asr-en"
 Weights = Literal["float32", "int8"]
 # Steps of one encoder call for recordings: a second spent on 4 s of audio at once, not on 50 single steps.
 _FILE_TOKENS = 64
+MOST_PHONES = 60.0  # seconds of a recording whose phones are told: the encoder hears all of it at once
 
 
 class Session:
@@ -260,6 +263,22 @@ class ASR:
         saved = SavedSession(path)
         batch = self.batch(drafts=int(saved.has_draft), max_tokens=saved.max_tokens, rut=rut)
         return Session(batch, saved.resume(batch))
+
+    def phones(self, audio: Audio | Source) -> list[HeardPhone]:
+        """The phones that are heard in a recording of at most a minute, without dictionary and language.
+
+        Raises:
+            AudioError: it cannot be read, or is longer.
+            ConfigError: this listener writes tokens and knows no phones.
+        """
+        if not isinstance(self.model.decoder, WordSearch):
+            raise ConfigError(f"{self.name} writes tokens and knows no phones; the default listener does")
+        heard = audio if isinstance(audio, Audio) else read_audio(audio)
+        if heard.seconds > MOST_PHONES:
+            raise AudioError(
+                f"phones are told of at most {MOST_PHONES:g} s, this is {heard.seconds:.1f} s; cut it"
+            )
+        return phones_of(self.model, heard.resample(RATE).samples)
 
     def transcribe(
         self,

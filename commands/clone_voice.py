@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from .. import __version__
+from ..asr.stream import ASR
 from ..errors import ConfigError, VoiceError
 from ..tts.speaker import TTS
 from .outputs import check_output
@@ -22,8 +23,9 @@ def clone_voice(
     wav: str | None,
     model: str,
     seed: int,
+    tune: bool,
 ) -> None:
-    """Write the voice, or only speak with it; see `TTS.clone`.
+    """Write the voice, or only speak with it; see `TTS.clone`. `tune`: as far as the model can be tuned.
 
     Raises:
         ConfigError: nothing to do with the voice, or a file that can't be written.
@@ -52,7 +54,12 @@ def clone_voice(
         "program": f"rillvox {__version__}",
         "model": model,
     }
-    voice = tts.clone(recording, consent=consent, name=output.stem if output else None, record=record)
+    listener = None
+    if tune and tts.can_tune:
+        typer.echo("tuning the voice to the recording, some ten seconds; --no-tune leaves it out", err=True)
+        listener = ASR.load()
+    name = output.stem if output else None
+    voice = tts.clone(recording, consent=consent, name=name, record=record, listener=listener)
     for warning in voice.record["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     if output is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib import resources, util
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from ..tts.evaluate_people import Wave
 from ..tts.evaluate_work import Speaker, Studio
 from ..tts.peers import installed_speakers
 from ..tts.speaker import TTS
+from ..tts.timbre import TIMBRES
 
 LISTENER = "asr-en"
 WORDS = "words.safetensors"
@@ -50,6 +51,7 @@ class Setting:
     lexicon: Path
     peers: bool
     models: tuple[tuple[str, Model], ...] = ()
+    tune: bool = True
 
     def __call__(self) -> Studio:
         """Load everything.
@@ -70,11 +72,12 @@ class Setting:
             installed_speakers() if self.peers else {},
             lambda wave: coded(wave)[0],
             codec.fingerprint,
+            _listener() if self.tune else None,
         )
 
     def judges(self) -> Judges:
         """Phones, words by rillvox and others, likeness, quality: whatever is installed."""
-        asr = ASR.load(LISTENER)
+        asr = _listener()
         peers = installed_peers()
         transcribers: dict[str, Transcriber] = {peer.name.split()[0]: peer.transcribe for peer in peers}
         transcribers["rillvox"] = lambda wave: asr.transcribe(Audio(wave, 16000)).text
@@ -95,13 +98,19 @@ class Setting:
         )
 
 
+@cache
+def _listener() -> ASR:
+    """Once in a process, and nothing that is sent to others."""
+    return ASR.load(LISTENER)
+
+
 def _part(mos: NoReference, number: int, wave: Wave) -> float:
     return mos(wave)[number]
 
 
 def _speaker(tts: TTS, steps: int | None) -> Speaker:
     manner = tts.manner if steps is None else replace(tts.manner, steps=steps)
-    files = [path for name in (PARAMS, WEIGHTS, WORDS) if (path := tts.folder / name).exists()]
+    files = [path for name in (PARAMS, WEIGHTS, WORDS, TIMBRES) if (path := tts.folder / name).exists()]
     return Speaker(tts, manner, identity_of(files, [tts.codec.fingerprint]))
 
 

@@ -15,16 +15,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..audio import Audio
+from ..codec.config import SAMPLE_RATE
 from ..codec.stream import Codec
+from ..errors import ConfigError, VoiceError
 from ..kernels.fused import FusedStack
 from .aligned_speaking import AlignedSpeaking, pack_speaker
 from .config import SPECIAL
 from .model import SpeakerModel
+from .own import load_weights
 from .pieces import Pause
 from .pronounce import Pronouncer
+from .reference import LONGEST, prepare_reference
 from .script import Script, ScriptWord, script
 from .speaking import Manner, of_sentence
 from .telling import TimedWord
+from .timbre import TIMBRES, Lesson, PhoneListener, Timbres, lesson_of, tuned
 from .tokens import STOP
 from .voices import Voice
 from .word_feed import Growing, WordFeed
@@ -36,7 +42,7 @@ class AlignedSpeaker:
     """See the module's text; it speaks through `telling.py`."""
 
     hears = 8.0  # seconds of a reference
-    manner = Manner(temperature=0.3, noise=0.7)
+    manner = Manner(temperature=0.3, noise=0.5)
 
     def __init__(self, model: SpeakerModel, codec: Codec, folder: Path) -> None:
         self.model, self.codec, self.folder = model, codec, folder
@@ -94,6 +100,46 @@ class AlignedSpeaker:
         engine.read(0, rows)
         return replace(voice, state=engine.heard(0, len(rows)))
 
+    @property
+    def can_tune(self) -> bool:
+        """Whether it knows how people differ."""
+        return (self.folder / TIMBRES).exists()
+
+    def tune(self, audio: Audio, listener: PhoneListener) -> Tensor:
+        """How its own a voice is, [dim]; see `timbre.py`.
+
+        Raises:
+            ConfigError: this model doesn't know how people differ.
+            VoiceError: what is heard in the recording is no speech.
+        """
+        if not self.can_tune:
+            raise ConfigError(
+                f"{self.folder.name} has no {TIMBRES}: clone without a listener, or make one with "
+                "`rillvox train timbres`"
+            )
+        timbres = Timbres.load(self.folder / TIMBRES, self.model.config.backbone.dim)
+        lesson = self.lesson(audio, listener)
+        return tuned(self._plain.flow, timbres, lesson)
+
+    def lesson(self, audio: Audio, listener: PhoneListener) -> Lesson:
+        """What a recording of 3 to 30 s teaches of a voice.
+
+        Raises:
+            VoiceError: it is too short, too long, or no phones are heard in it.
+        """
+        samples = prepare_reference(audio, LONGEST).samples
+        codes = self.codec.encode(samples).values
+        codes = torch.as_tensor(codes[: len(samples) // self.codec.config.frame].copy())
+        phones = listener.phones(Audio(samples, SAMPLE_RATE))
+        if not phones:
+            raise VoiceError("no phones are heard in the reference; give a recording of somebody speaking")
+        return lesson_of(self._plain, codes, phones)
+
+    @cached_property
+    def _plain(self) -> SpeakerModel:
+        """The weights as they are stored: int8 steps have no gradient."""
+        return load_weights(self.model.config, self.folder) if self.fused is not None else self.model
+
     def engine(self, slots: int = 1) -> AlignedSpeaking:
         """Slots of its own: whoever streams shares nothing but weights."""
         return AlignedSpeaking(self.model, slots, fused=self.fused)
@@ -116,7 +162,7 @@ class AlignedSpeaker:
             if isinstance(sentence, Pause):
                 yield sentence
                 continue
-            engine.open(0, of_sentence(manner, sentences), heard)
+            engine.open(0, of_sentence(manner, sentences), heard, voice.timbre)
             sentences += 1
             yield AlignedUtterance(engine, sentence)
 

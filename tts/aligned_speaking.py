@@ -62,6 +62,7 @@ class AlignedSpeaking:
         self.text = [Text() for _ in range(slots)]
         flow, whole = model.config.flow, torch.int64
         self.fed = torch.zeros(slots, model.config.backbone.dim, dtype=self.dtype, device=self.device)
+        self.timbre = torch.zeros_like(self.fed)  # of the voice, see `timbre.py`
         self.frame = torch.zeros(slots, dtype=whole, device=self.device)
         self.pointer, self.moved, self.age, self.seed, self.least = (
             torch.zeros_like(self.frame) for _ in range(5)
@@ -91,8 +92,16 @@ class AlignedSpeaking:
         return {name: leaf[slot, :, :rows].clone() for name, leaf in flatten(self.state) if leaf.dim() == 4}
 
     @torch.inference_mode()
-    def open(self, slot: int, manner: Manner, heard: Mapping[str, Tensor] | None = None) -> None:
+    def open(
+        self,
+        slot: int,
+        manner: Manner,
+        heard: Mapping[str, Tensor] | None = None,
+        timbre: Tensor | None = None,
+    ) -> None:
         """Begin an utterance after what the slot has read, or after what another has; see `heard`.
+
+        `timbre` [dim] is what the voice adds to every hidden state before the flow head; see `timbre.py`.
 
         Raises:
             VoiceError: what was heard is not of this model.
@@ -102,6 +111,7 @@ class AlignedSpeaking:
         flow = self.model.config.flow
         self.text[slot] = Text()
         self.fed[slot] = self.model.text.begin.to(self.dtype)
+        self.timbre[slot] = 0 if timbre is None else timbre.to(self.timbre)
         for counter in (self.frame, self.pointer, self.moved, self.age):
             counter[slot] = 0
         self.seed[slot], self.least[slot] = manner.seed, manner.min_frames
@@ -134,7 +144,9 @@ class AlignedSpeaking:
         hidden = self._step(x[:, None], active)[:, 0]
         semantic = self._semantic(hidden, left)
         noise = normal(self.seed, self.frame, model.flow.values, stream=NOISE) * self.noise[:, None]
-        values = model.flow.solve(hidden, noise, semantic=semantic, steps=self.steps, guidance=self.guidance)
+        values = model.flow.solve(
+            hidden + self.timbre, noise, semantic=semantic, steps=self.steps, guidance=self.guidance
+        )
         codes = model.flow.round(values, semantic)
         self.fed = torch.where(active[:, None], model.frame_embedding(codes).to(self.dtype), self.fed)
         self._move(hidden, left, around[:, self.config.behind], active)
@@ -146,7 +158,7 @@ class AlignedSpeaking:
         """Forget an utterance, over or not; the slot is as it was when it was new, the others as they are."""
         reset(self.state, [slot])
         self.text[slot] = Text()
-        for value in (self.fed, self.frame, self.pointer, self.moved, self.age):
+        for value in (self.fed, self.timbre, self.frame, self.pointer, self.moved, self.age):
             value[slot] = 0
 
     def snapshot(self, slot: int) -> Snapshot:
@@ -175,7 +187,7 @@ class AlignedSpeaking:
 
     def _rows(self) -> dict[str, Tensor]:
         """Everything that has a row for each slot."""
-        names = ("fed", "frame", "pointer", "moved", "age", "seed", "least", "haste")
+        names = ("fed", "timbre", "frame", "pointer", "moved", "age", "seed", "least", "haste")
         rows = {name: getattr(self, name) for name in (*names, *MANNERS)}
         return rows | {f"state.{name}": leaf for name, leaf in flatten(self.state)}
 

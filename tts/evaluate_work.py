@@ -30,6 +30,7 @@ from .peers import Speak
 from .scoreboard import Said, said_of
 from .speaker import TTS
 from .speaking import Manner
+from .timbre import PhoneListener
 from .voices import Voice
 
 LOST = 0.7  # of the phones wrong: the sentence has failed
@@ -67,6 +68,7 @@ class Studio:
         speakers: those of our own, by name.
         peers: other programs that speak, by name.
         coded: sends a recording through the codec that is called `codec`.
+        listener: tunes the voices of people, see `TTS.clone`; None: they are not tuned.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class Studio:
         peers: Mapping[str, Speak],
         coded: Callable[[Wave], Wave],
         codec: str,
+        listener: PhoneListener | None = None,
     ) -> None:
+        self.listener = listener
         self.speakers, self.judges, self.held_out, self.peers = speakers, judges, held_out, peers
         self.coded, self.codec = coded, codec
         self.people: Sequence[Person] = ()
@@ -109,6 +113,7 @@ class Studio:
             speaker = self.speakers[take.speaker]
             person = self._person(take)
             digest.update(repr((speaker.identity, replace(speaker.manner, seed=take.seed))).encode())
+            digest.update(b"tuned" if person and self.listener and speaker.tts.can_tune else b"")
             digest.update(
                 person.reference.samples.tobytes() if person else _voice_key(speaker.tts.voice(take.voice))
             )
@@ -159,7 +164,12 @@ class Studio:
             self._voices[place] = (
                 tts.remember(tts.voice(take.voice))
                 if person is None
-                else tts.clone(person.reference, consent="evaluation", name=person.name)
+                else tts.clone(
+                    person.reference,
+                    consent="evaluation",
+                    name=person.name,
+                    listener=self.listener if tts.can_tune else None,
+                )
             )
         return self._voices[place]
 

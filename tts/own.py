@@ -98,10 +98,19 @@ def load_own(folder: Path, *, weights: str | None = None) -> tuple[SpeakerModel,
         config = _config(top, codec, folder.absolute().name)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{folder / PARAMS}: {error}") from error
+    return load_weights(config, folder), codec
+
+
+def load_weights(config: TTSConfig, folder: Path) -> SpeakerModel:
+    """Read a speaker of this config in float32.
+
+    Raises:
+        CheckpointError: see `load_own`.
+    """
     with torch.device("meta"):
         model = SpeakerModel(config)
     _fill(model, folder / WEIGHTS)
-    return model.eval(), codec
+    return model.eval()
 
 
 def _config(top: Section, codec: Codec, name: str) -> TTSConfig:

@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
+from ..audio import Audio
 from ..codec.stream import Codec
-from ..errors import CheckpointError, TextError, VoiceError
+from ..errors import CheckpointError, ConfigError, TextError, VoiceError
 from ..tekken import Tekken
 from .chunks import Chunk, Chunker
 from .model import SpeakerModel
@@ -32,6 +33,7 @@ from .prompt import LONGEST_FRAMES, SYMBOLS, embed_prompt
 from .speaking import Manner, Speaking, of_sentence
 from .spoken_lexicon import said_in, settled
 from .telling import TimedWord
+from .timbre import PhoneListener
 from .voices import Voice, is_voice
 
 VOICES = "voice_embedding"
@@ -103,6 +105,18 @@ class PromptedSpeaker:
             )
         record = {"consent": "comes with the model, under its licence", "source": f"{VOICES}/{path.name}"}
         return Voice(name, self.fingerprint, rows=rows, record=record)
+
+    can_tune = False
+
+    def tune(self, audio: Audio, listener: PhoneListener) -> Tensor:  # noqa: ARG002
+        """See `AlignedSpeaker.tune`.
+
+        Raises:
+            ConfigError: always; this kind of model hears a voice as it is.
+        """
+        raise ConfigError(
+            f"{self.folder.name} clones without a listener; only rillvox's own speakers take one"
+        )
 
     def remember(self, voice: Voice) -> Voice:
         """The voice itself: it is read with every sentence."""

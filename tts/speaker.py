@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..audio import Audio, Source, read_audio
 from ..codec.checkpoint import PARAMS
@@ -38,6 +39,7 @@ from .prompted_speaker import PromptedSpeaker
 from .reference import prepare_reference
 from .speaking import Manner
 from .telling import Cancel, Utterance, tell, until
+from .timbre import PhoneListener
 from .voices import Voice
 
 DEFAULT_MODEL = "tts-en"
@@ -58,6 +60,9 @@ class Speaker(Protocol):
     def voices(self) -> dict[str, Path]: ...
     def preset(self, name: str) -> Voice: ...
     def remember(self, voice: Voice) -> Voice: ...
+    @property
+    def can_tune(self) -> bool: ...
+    def tune(self, audio: Audio, listener: PhoneListener) -> Tensor: ...
     def utterances(
         self, text: str | Iterable[str], voice: Voice, manner: Manner, lexicon: Mapping[str, str] | None
     ) -> Iterator[Utterance | Pause]: ...
@@ -178,10 +183,14 @@ class TTS:
         consent: str,
         name: str | None = None,
         record: Mapping[str, Any] | None = None,
+        listener: PhoneListener | None = None,
     ) -> Voice:
         """A voice of 3 to 30 seconds of somebody speaking.
 
         Args:
+            listener: an `ASR`: hear which phones are said, and seek what makes the voice its own
+                (`timbre.py`). It takes some ten seconds once, sounds more like the person, and is
+                understood a little worse; None: the voice is what the model makes of it at once.
             consent: who speaks, and that they allow it; kept in the voice.
             name: of the voice; None: the file's.
             record: more to be kept, such as when it was made.
@@ -189,6 +198,7 @@ class TTS:
         Raises:
             VoiceError: no consent, a recording that is too short, too long or holds no speech, or a codec
                 that can't hear, as the one that was released with Voxtral TTS.
+            ConfigError: a listener for a model that can't be tuned, see `can_tune`.
             AudioError: a recording that can't be read.
         """
         if not consent.strip():
@@ -213,11 +223,19 @@ class TTS:
             "seconds": round(reference.seconds_given, 2),
             "used_seconds": round(len(reference.samples) / SAMPLE_RATE, 2),
             "warnings": reference.warnings,
+            "tuned": listener is not None,
             **(record or {}),
         }
+        timbre = None if listener is None else self.speaker.tune(audio, listener)
         if name is None:
             name = Path(source).stem if isinstance(source, str | Path) else "voice"
-        return self.remember(Voice(name, self.fingerprint, torch.as_tensor(codes.copy()), record=kept))
+        voice = Voice(name, self.fingerprint, torch.as_tensor(codes.copy()), record=kept, timbre=timbre)
+        return self.remember(voice)
+
+    @property
+    def can_tune(self) -> bool:
+        """Whether `clone` takes a listener."""
+        return self.speaker.can_tune
 
     def remember(self, voice: Voice) -> Voice:
         """The voice with what the model knows once it has heard it, if it is of a kind that can keep that."""

@@ -2,8 +2,9 @@
 
 A voice file is one safetensors: `codes` (int16 [frames, codes], from 0) or, for voices that came with a
 model, `rows` ([frames, dim], embedded frames); with codes, perhaps what the model remembers of them, so that
-they need not be read again; as metadata the model it belongs to, its name, the record. The codes of
-`rillvox clone -o NAME.rvc`, with the record beside them, are a voice as well (`of_codes`).
+they need not be read again; `timbre` ([dim]), if the voice was tuned (`timbre.py`); as metadata the model it
+belongs to, its name, the record. The codes of `rillvox clone -o NAME.rvc`, with the record beside them, are a
+voice as well (`of_codes`).
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Voice:
     rows: Tensor | None = None
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     state: Mapping[str, Tensor] | None = None  # what the model knows once it has heard the codes
+    timbre: Tensor | None = None  # [dim], how its own it is; see `timbre.py`
 
     def __post_init__(self) -> None:
         if (self.codes is None) == (self.rows is None):
@@ -100,11 +102,18 @@ class Voice:
                 f"{self.name}: expected {wanted}, found {found.dtype} {list(found.shape)}; clone it again "
                 "with this model"
             )
+        timbre = self.timbre
+        if timbre is not None and not (
+            timbre.shape == (config.backbone.dim,) and bool(torch.isfinite(timbre).all())
+        ):
+            raise VoiceError(f"{self.name}: its timbre is not {config.backbone.dim} numbers; clone it again")
 
     def save(self, path: str | Path) -> None:
         """Write the file; what was there is replaced when the new file is whole."""
         path = Path(path)
         tensors = {"codes": self.codes.to(torch.int16)} if self.codes is not None else {"rows": self.rows}
+        if self.timbre is not None:
+            tensors["timbre"] = self.timbre
         tensors |= {STATE + name: value for name, value in (self.state or {}).items()}
         about = {
             "format": FORMAT,
@@ -161,6 +170,7 @@ class Voice:
             record,
             {name.removeprefix(STATE): value for name, value in tensors.items() if name.startswith(STATE)}
             or None,
+            tensors.get("timbre"),
         )
 
     @classmethod

@@ -17,6 +17,7 @@ from oracles.plain_search import search
 from rillvox import CheckpointError, ConfigError
 from rillvox.asr.checkpoint import load_listener, save_native
 from rillvox.asr.events import DelayChanged, Draft, Mark, Partial
+from rillvox.asr.heard_phones import phones_of
 from rillvox.asr.model import RealtimeASR
 from rillvox.asr.phone_errors import phone_errors, phones_heard
 from rillvox.asr.search import PHONES, SearchConfig, WordSearch
@@ -348,6 +349,12 @@ def test_the_ears_own_phones_are_scored_against_the_dictionary() -> None:
     heard = phones_heard(tiny.model, waveform(2.9, 1), 16)
     assert set(heard) <= {str(phone) for phone in range(1, PHONES)}
     assert all(one != other for one, other in pairwise(heard))
+    # With times, and what is heard behind the recording's end left out.
+    timed = phones_of(tiny.model, waveform(2.9, 1))
+    longer = phones_heard(tiny.model, waveform(2.9, 1), max(tiny.model.config.encoder.blocks))
+    assert [str(phone.phone) for phone in timed] == longer[: len(timed)]
+    assert len(timed) > 5
+    assert timed[-1].end <= 2.9 + 0.02
     clips = [Clip(name, "", "w2 w1", corpus=name) for name in ("one", "other")]
     report = phone_errors(tiny.model, clips, ["w2 w1", "w2 elsewhere"], lambda _: waveform(2.9, 1), 480)
     assert report is not None

@@ -38,9 +38,18 @@ MANNERS = [
 ]
 VOICES = (30, 11, 45)  # frames; some go on past the chunk, and all past the window
 LENGTHS = (14, 17, 11)  # tokens
+TUNED = 1  # whose voice is tuned
 SLOTS = 4
 LIMIT = 80
 EVERYONE = torch.ones(1, dtype=torch.bool)
+
+
+def timbre(number: int, of: Kind) -> torch.Tensor | None:
+    """What the voice of an utterance adds to every hidden state."""
+    if number != TUNED:
+        return None
+    return torch.randn(of[0].config.backbone.dim, generator=torch.Generator().manual_seed(8))
+
 
 Kind = tuple[SpeakerModel, FusedStack | None]
 
@@ -63,7 +72,7 @@ def alone(name: str, number: int, manner: Manner | None = None, slots: int = 1) 
     of = kind(name)
     speaking = engine(of, slots)
     speaking.read(0, voice_rows(of[0], VOICES[number], number))
-    speaking.open(0, manner or MANNERS[number])
+    speaking.open(0, manner or MANNERS[number], timbre=timbre(number, of))
     speaking.say(0, text_tokens(LENGTHS[number], number), whole=True)
     return torch.stack(spoken(speaking))
 
@@ -86,7 +95,7 @@ def crowded(of: Kind, slots: Sequence[int], piece: int | None) -> list[list[torc
     begins = [0, 4, 7]
     tenant = slots[2]
     speaking.read(tenant, voice_rows(of[0], 7, 9))
-    speaking.open(tenant, Manner(seed=99, steps=3, temperature=1.0))
+    speaking.open(tenant, Manner(seed=99, steps=3, temperature=1.0), timbre=timbre(TUNED, of))
     speaking.say(tenant, text_tokens(30, 9), whole=True)
     found: list[list[torch.Tensor]] = [[], [], []]
     waiting = [text_tokens(length, number) for number, length in enumerate(LENGTHS)]
@@ -97,7 +106,7 @@ def crowded(of: Kind, slots: Sequence[int], piece: int | None) -> list[list[torc
         for number, (slot, begin) in enumerate(zip(slots, begins, strict=True)):
             if tick == begin:
                 speaking.read(slot, voice_rows(of[0], VOICES[number], number))
-                speaking.open(slot, MANNERS[number])
+                speaking.open(slot, MANNERS[number], timbre=timbre(number, of))
             if tick < begin or (found[number] and found[number][-1][0] == END):
                 continue
             if waiting[number]:
@@ -312,7 +321,7 @@ def test_an_utterance_that_is_resumed_elsewhere_is_the_same(
     of, tokens = kind(name), text_tokens(LENGTHS[1], 1)
     first = engine(of, 2)
     first.read(1, voice_rows(of[0], VOICES[1], 1))
-    first.open(1, MANNERS[1])
+    first.open(1, MANNERS[1], timbre=timbre(1, of))
     first.say(1, tokens[:12], whole=False)
     found = [first.tick(only(1, 2))[1] for _ in range(after)]
     kept = first.snapshot(1)
