@@ -198,13 +198,12 @@ def tuned(flow: FlowHead, timbres: Timbres, lesson: Lesson, noise: float = NOISE
     generator = torch.Generator().manual_seed(seed)
     far = torch.zeros(len(timbres.ways), requires_grad=True)
     optimizer = torch.optim.Adam([far], lr=RATE)
-    flow.requires_grad_(False)
     with torch.enable_grad():
         for _ in range(STEPS):
             some = torch.randperm(len(lesson.codes), generator=generator)[:FRAMES]
             hidden = lesson.hidden[some] + timbres.usual + far @ timbres.ways
             loss = missed(flow, hidden, lesson.codes[some], noise, generator)
-            optimizer.zero_grad()
-            (loss + RESTRAINT * far.square().mean()).backward()  # pyright: ignore[reportUnknownMemberType]
+            # Of what is sought alone: the head stays as it is, whoever it belongs to.
+            (far.grad,) = torch.autograd.grad(loss + RESTRAINT * far.square().mean(), [far])
             optimizer.step()  # pyright: ignore[reportUnknownMemberType]
     return STRENGTH * (far @ timbres.ways).detach()

@@ -146,11 +146,11 @@ def test_a_score_is_least_for_frames_that_are_drawn_alike() -> None:
 
 
 def test_tuning_leaves_the_head_as_it_was() -> None:
-    flow = flow_head()
+    flow = flow_head().requires_grad_(True)
     before = {name: value.clone() for name, value in flow.state_dict().items()}
     tuned(flow, ways(2), drawn(flow, torch.zeros(DIM), 1), 0.7)
     assert all(torch.equal(value, before[name]) for name, value in flow.state_dict().items())
-    assert all(value.grad is None for value in flow.parameters())
+    assert all(value.grad is None and value.requires_grad for value in flow.parameters())
 
 
 def test_a_half_is_spoken_after_the_other_and_knows_nothing_of_what_comes() -> None:
