@@ -236,7 +236,8 @@ def clone(
     steps: Annotated[int, typer.Option(help="Of optimise: more take longer and come nearer.")] = 400,
     seed: Annotated[int, typer.Option(help="Of optimise, and of what is said.")] = 0,
     tune: Annotated[
-        bool, typer.Option(help="Seek what makes the voice its own: liker, a little less clear, ten seconds.")
+        bool,
+        typer.Option(help="Of a voice: seek what makes it its own, more like and less clear."),
     ] = True,
 ) -> None:
     """Take a voice from a recording, with a record of where it comes from and who allowed it."""

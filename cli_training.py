@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import DEFAULT_DELAY_MS, CodecModel, DelayMs
+from .cli_options import DEFAULT_DELAY_MS, CodecModel, DelayMs, kept
 
 train = typer.Typer(no_args_is_help=True, help="Train a model.")
 
@@ -215,11 +215,14 @@ def train_codec(
 
 @train.command("timbres")
 def train_timbres(
-    manifests: Annotated[list[Path], typer.Argument(help="Recordings of many people.")],
-    out: Annotated[Path, typer.Option(help="The file; `timbres.safetensors` of the speaker's folder.")],
+    manifests: Annotated[list[Path], typer.Argument(help="Manifests that name speakers and seconds.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The file, .safetensors: `timbres` of the speaker's folder.", callback=kept),
+    ],
     model: Annotated[str, typer.Option(help="A speaker that comes along, or a model folder.")] = "tts-en",
-    ways: Annotated[int, typer.Option(min=1, help="In which people differ.")] = 32,
-    steps: Annotated[int, typer.Option(min=1, help="Of 160 frames.")] = 600,
+    ways: Annotated[int, typer.Option(min=1, help="In how many ways people may differ.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the search for them.")] = 600,
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
 ) -> None:
     """Learn how people differ, so that a clone can be tuned to one of them."""

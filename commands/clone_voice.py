@@ -9,7 +9,9 @@ import typer
 
 from .. import __version__
 from ..asr.stream import ASR
+from ..audio import read_audio
 from ..errors import ConfigError, VoiceError
+from ..tts.reference import LONGEST, prepare_reference
 from ..tts.speaker import TTS
 from .outputs import check_output
 from .say import check_request, say
@@ -35,6 +37,9 @@ def clone_voice(
         raise ConfigError(
             "name a file for the voice with -o NAME.safetensors, or say something with --say TEXT"
         )
+    for written in (output, None if wav in (None, "-") else Path(wav)):
+        if written is not None and written.exists() and recording.exists() and written.samefile(recording):
+            raise ConfigError(f"{written} is the recording itself; name another file")
     if output is not None:
         if output.suffix != ".safetensors":
             raise ConfigError(f"{output}: a voice is a .safetensors file, or codes alone an .rvc file")
@@ -55,9 +60,13 @@ def clone_voice(
         "model": model,
     }
     listener = None
+    if tune:
+        prepare_reference(read_audio(recording), LONGEST)  # what makes no voice is refused before the wait
     if tune and tts.can_tune:
-        typer.echo("tuning the voice to the recording, some ten seconds; --no-tune leaves it out", err=True)
+        typer.echo("tuning the voice to the recording, 10 to 30 s; --no-tune leaves it out", err=True)
         listener = ASR.load()
+    elif tune:
+        typer.echo(f"{model} has no timbres: the voice is not tuned", err=True)
     name = output.stem if output else None
     voice = tts.clone(recording, consent=consent, name=name, record=record, listener=listener)
     for warning in voice.record["warnings"]:

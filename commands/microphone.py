@@ -85,7 +85,7 @@ def refuse_null_device(loudspeaker: bool = False) -> None:
         raise AudioError(f"no audio system was found ({error}); {instead} instead") from error
     if devices.backend == "Null" or all(_is_null(name) for name in names):
         if loudspeaker:
-            raise AudioError("no loudspeaker here, only a null device; write a file with -o FILE.wav")
+            raise AudioError("no loudspeaker here, only a null device; write a file: say -o, clone --wav")
         raise AudioError("no microphone here, only a null device that records silence; give a FILE instead")
 
 

@@ -20,7 +20,7 @@ parser.add_argument("--out", type=Path, default=Path())
 asked = parser.parse_args()
 
 tts, asr = TTS.load(), ASR.load()
-# With a listener the voice is tuned to the recording: ten seconds more, and liker.
+# With a listener the voice is tuned to the recording: some ten seconds more, and more like the person.
 voice = tts.clone(asked.recording, consent=asked.consent, listener=asr)
 for warning in voice.record["warnings"]:
     print("warning:", warning)

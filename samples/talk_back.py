@@ -17,9 +17,10 @@ parser.add_argument("--consent", required=True, help="who speaks, and that they 
 parser.add_argument("--out", type=Path, default=Path("talk_back.wav"))
 asked = parser.parse_args()
 
-heard = ASR.load().transcribe(asked.recording).text
+asr = ASR.load()
+heard = asr.transcribe(asked.recording).text
 print("heard:", heard)
 tts = TTS.load()
-voice = tts.clone(asked.recording, consent=asked.consent)
+voice = tts.clone(asked.recording, consent=asked.consent, listener=asr)
 write_wav(asked.out, tts.synthesize(heard, voice).audio.samples)
 print(f"wrote {asked.out}")

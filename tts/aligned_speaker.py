@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..audio import Audio
+from ..codec.checkpoint import WEIGHTS
 from ..codec.config import SAMPLE_RATE
 from ..codec.stream import Codec
 from ..errors import ConfigError, VoiceError
@@ -31,7 +32,7 @@ from .script import Script, ScriptWord, script
 from .speaking import Manner, of_sentence
 from .telling import TimedWord
 from .timbre import TIMBRES, Lesson, PhoneListener, Timbres, lesson_of, tuned
-from .tokens import STOP
+from .tokens import PHONES, STOP
 from .voices import Voice
 from .word_feed import Growing, WordFeed
 
@@ -101,6 +102,15 @@ class AlignedSpeaker:
         return replace(voice, state=engine.heard(0, len(rows)))
 
     @property
+    def stored(self) -> str:
+        """16 hexadecimal digits of the file of weights: a timbre is of one flow head."""
+        return self._stored
+
+    @cached_property
+    def _stored(self) -> str:
+        return hashlib.sha256((self.folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+
+    @property
     def can_tune(self) -> bool:
         """Whether it knows how people differ."""
         return (self.folder / TIMBRES).exists()
@@ -133,6 +143,11 @@ class AlignedSpeaker:
         phones = listener.phones(Audio(samples, SAMPLE_RATE))
         if not phones:
             raise VoiceError("no phones are heard in the reference; give a recording of somebody speaking")
+        end = len(samples) / SAMPLE_RATE + 0.1
+        if not all(
+            1 <= heard.phone <= len(PHONES) and 0 <= heard.start <= heard.end <= end for heard in phones
+        ):
+            raise ConfigError(f"listener: phones are 1 to {len(PHONES)}, at seconds of the recording")
         return lesson_of(self._plain, codes, phones)
 
     @cached_property

@@ -107,6 +107,7 @@ class PromptedSpeaker:
         return Voice(name, self.fingerprint, rows=rows, record=record)
 
     can_tune = False
+    stored = ""
 
     def tune(self, audio: Audio, listener: PhoneListener) -> Tensor:  # noqa: ARG002
         """See `AlignedSpeaker.tune`.

@@ -39,7 +39,7 @@ from .prompted_speaker import PromptedSpeaker
 from .reference import prepare_reference
 from .speaking import Manner
 from .telling import Cancel, Utterance, tell, until
-from .timbre import PhoneListener
+from .timbre import TIMBRES, PhoneListener
 from .voices import Voice
 
 DEFAULT_MODEL = "tts-en"
@@ -62,6 +62,8 @@ class Speaker(Protocol):
     def remember(self, voice: Voice) -> Voice: ...
     @property
     def can_tune(self) -> bool: ...
+    @property
+    def stored(self) -> str: ...
     def tune(self, audio: Audio, listener: PhoneListener) -> Tensor: ...
     def utterances(
         self, text: str | Iterable[str], voice: Voice, manner: Manner, lexicon: Mapping[str, str] | None
@@ -152,6 +154,8 @@ class TTS:
         """
         found = self._voice(self._default() if voice is None else voice)
         found.check(self.model.config)
+        if found.timbre is not None and found.record.get("tuned") != self.speaker.stored:
+            raise VoiceError(f"{found.name}: was tuned to other weights than these; clone it again")
         return found
 
     def _voice(self, voice: Voice | str | Path) -> Voice:
@@ -212,6 +216,8 @@ class TTS:
                 "with `rillvox clone RECORDING -o NAME.rvc --enrol optimise --model FOLDER` and speak with "
                 "NAME.rvc, or clone with the default model"
             )
+        if listener is not None:
+            self._check_listener(listener)
         audio = source if isinstance(source, Audio) else read_audio(source)
         reference = prepare_reference(audio, self.speaker.hears)
         codes = self.codec.encode(reference.samples).values
@@ -223,14 +229,23 @@ class TTS:
             "seconds": round(reference.seconds_given, 2),
             "used_seconds": round(len(reference.samples) / SAMPLE_RATE, 2),
             "warnings": reference.warnings,
-            "tuned": listener is not None,
-            **(record or {}),
+            "tuned": None if listener is None else self.speaker.stored,
         }
+        kept = {**(record or {}), **kept}  # whatever else is kept, this is as it was
         timbre = None if listener is None else self.speaker.tune(audio, listener)
         if name is None:
             name = Path(source).stem if isinstance(source, str | Path) else "voice"
         voice = Voice(name, self.fingerprint, torch.as_tensor(codes.copy()), record=kept, timbre=timbre)
         return self.remember(voice)
+
+    def _check_listener(self, listener: object) -> None:
+        if isinstance(listener, type) or not callable(getattr(listener, "phones", None)):
+            raise ConfigError(f"listener must be an ASR, such as ASR.load(), got {listener!r}")
+        if not self.can_tune:
+            raise ConfigError(
+                f"{self.folder.name} has no {TIMBRES}: clone without a listener, or make it, for one of "
+                "rillvox's own speakers, with `rillvox train timbres`"
+            )
 
     @property
     def can_tune(self) -> bool:

@@ -6,9 +6,9 @@ head gives, for the frames of the reference, the acoustic codes that are there. 
 sentence along with the voice; so it is made of the few ways in which people differ (`train_timbres.py`), as
 eigenvoices are (Kuhn et al., Rapid Speaker Adaptation in Eigenvoice Space, IEEE TSAP 8(6), 2000).
 
-What is made small is the energy score (Gneiting and Raftery, JASA 102, 2007) of frames as the head draws them
-when it speaks: a squared error would ask for the mean, which sounds like nobody. The step is added while
-speaking and nothing else changes, so it costs nothing there.
+What is made small is the energy score (Gneiting and Raftery, JASA 102, 2007) of frames as the head draws
+them: a squared error would ask for the mean, which sounds like nobody. The step is added while speaking and
+nothing else changes, so it costs nothing there.
 """
 
 from __future__ import annotations
@@ -86,21 +86,39 @@ class Timbres:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: holds no timbres, or is damaged ({error})") from error
         usual, ways = kept
-        if about.get("format") != FORMAT or usual.shape != (dim,) or ways.shape[1:] != (dim,):
+        fits = usual.shape == (dim,) and ways.shape[1:] == (dim,) and len(ways) > 0
+        if about.get("format") != FORMAT or not fits:
             raise CheckpointError(f"{path}: holds no timbres of a model {dim} wide")
         if not bool(torch.isfinite(usual).all() and torch.isfinite(ways).all()):
             raise CheckpointError(f"{path}: holds a number that is not finite")
         return cls(usual, ways)
 
     def save(self, path: Path) -> None:
-        """Write the file as float16; it is moved there when it is whole."""
+        """Write the file as float16; it is moved there when it is whole.
+
+        Raises:
+            CheckpointError: it cannot be written, or a number is too large.
+        """
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             kept = {"usual": self.usual.half().contiguous(), "ways": self.ways.half().contiguous()}
+            if not all(bool(torch.isfinite(value).all()) for value in kept.values()):
+                raise CheckpointError(f"{path}: a number is not finite as float16; nothing is written")
             save_file(kept, draft, metadata={"format": FORMAT})
             draft.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be written: {error}") from error
         finally:
             draft.unlink(missing_ok=True)
+
+
+def is_timbres(path: Path) -> bool:
+    """Whether a file was written by `Timbres.save`."""
+    try:
+        with safe_open(str(path), "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+            return (file.metadata() or {}).get("format") == FORMAT  # pyright: ignore
+    except (OSError, SafetensorError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -172,7 +190,7 @@ def missed(flow: FlowHead, hidden: Tensor, codes: Tensor, noise: float, generato
     Args:
         hidden: [rows, dim].
         codes: int64 [rows, codes].
-        noise: how much of it the head begins with, as when it speaks.
+        noise: how much of it the head begins with.
     """
     rows = len(hidden)
     levels = codes[:, 1:].float() + torch.rand(rows, flow.values, generator=generator) - 0.5
@@ -196,9 +214,12 @@ def tuned(flow: FlowHead, timbres: Timbres, lesson: Lesson, noise: float = NOISE
         noise: see `missed`.
     """
     generator = torch.Generator().manual_seed(seed)
-    far = torch.zeros(len(timbres.ways), requires_grad=True)
-    optimizer = torch.optim.Adam([far], lr=RATE)
-    with torch.enable_grad():
+    # Whoever clones may do so in inference mode, whose tensors have no gradient.
+    with torch.inference_mode(False), torch.enable_grad():
+        far = torch.zeros(len(timbres.ways), requires_grad=True)
+        optimizer = torch.optim.Adam([far], lr=RATE)
+        lesson = Lesson(lesson.hidden.clone(), lesson.codes.clone())
+        timbres = Timbres(timbres.usual.clone(), timbres.ways.clone())
         for _ in range(STEPS):
             some = torch.randperm(len(lesson.codes), generator=generator)[:FRAMES]
             hidden = lesson.hidden[some] + timbres.usual + far @ timbres.ways

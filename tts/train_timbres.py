@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, VoiceError
+from ..errors import AudioError, ConfigError, VoiceError
 from ..training.manifests import Clip, Manifest
 from .aligned_speaker import AlignedSpeaker
 from .flow import FlowHead
 from .reference import LONGEST
 from .speaker import TTS
-from .timbre import NOISE, Lesson, PhoneListener, Timbres, missed, tuned
+from .timbre import NOISE, Lesson, PhoneListener, Timbres, is_timbres, missed, tuned
 
 SHORTEST = 5.0  # seconds of a recording that teaches
 PEOPLE, FRAMES = 20, 8  # of a batch
@@ -38,12 +38,14 @@ def train_timbres(
     """Find what lessons of many people have in common, and how they differ.
 
     Raises:
-        ConfigError: no more people than ways.
+        ConfigError: no more people than ways, or more ways than a hidden state has numbers.
     """
     if len(lessons) <= ways:
         raise ConfigError(
             f"{ways} ways need more people than {len(lessons)}; give more recordings, or --ways"
         )
+    if ways > lessons[0].hidden.shape[1]:
+        raise ConfigError(f"--ways is at most {lessons[0].hidden.shape[1]}, the model's width; got {ways}")
     generator = torch.Generator().manual_seed(seed)
     means = torch.stack([lesson.hidden.mean(0) for lesson in lessons])
     axes = np.linalg.svd((means - means.mean(0)).numpy(), full_matrices=False)[2]
@@ -126,19 +128,27 @@ def main_timbres(
     Raises:
         ConfigError: too few people, or a model that has no timbres.
     """
+    if out.suffix != ".safetensors" or (out.exists() and not is_timbres(out)):
+        raise ConfigError(f"{out}: timbres are a .safetensors file of their own; name another one")
     tts = TTS.load(model, weights="float32")
     speaker = tts.speaker
     if not isinstance(speaker, AlignedSpeaker):
         raise ConfigError(f"{model}: timbres are for rillvox's own speakers")
     lessons: list[Lesson] = []
     people = people_of([Manifest(path) for path in manifests])
-    for manifest, clip in people:
+    if len(people) <= KEPT_BACK + ways:
+        raise ConfigError(
+            f"--ways {ways} needs more people than {KEPT_BACK + ways}, {KEPT_BACK} of them to judge by, and "
+            f"there are {len(people)}: give recordings of {SHORTEST:g} to {LONGEST:g} s with speaker and "
+            "seconds in their manifests, or fewer ways"
+        )
+    for number, (manifest, clip) in enumerate(people, 1):
         try:
             lessons.append(speaker.lesson(manifest.load(clip), listener))
-        except VoiceError as error:
+        except (VoiceError, AudioError) as error:
             say(f"{clip.id} is left out: {error}")
-        if len(lessons) % EVERY == 0:
-            say(f"{len(lessons)} of {len(people)} people")
+        if number % EVERY == 0:
+            say(f"{number} of {len(people)} people")
     order = np.random.default_rng(seed).permutation(len(lessons))
     mixed = [lessons[int(place)] for place in order]
     flow = tts.model.flow

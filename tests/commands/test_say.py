@@ -123,7 +123,7 @@ def test_no_loudspeaker_is_told(
 
     monkeypatch.setattr(miniaudio, "Devices", Devices)
     assert say(folder, "Hello.") == 2
-    refused(capsys, "no loudspeaker here, only a null device; write a file with -o FILE.wav")
+    refused(capsys, "no loudspeaker here, only a null device; write a file: say -o, clone --wav")
 
 
 def test_it_is_played_while_it_is_spoken(

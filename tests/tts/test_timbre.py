@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,7 +182,8 @@ def test_a_clone_is_tuned_kept_and_spoken_with(tts: TTS, tmp_path: Path) -> None
     plain = tts.clone(hum(6.0), consent="Ana")
     before = tts.synthesize("Hello there.", plain, seed=2).audio.samples
     voice = tts.clone(hum(6.0), consent="Ana", listener=Ear())
-    assert (plain.record["tuned"], voice.record["tuned"]) == (False, True)
+    assert plain.record["tuned"] is None
+    assert voice.record["tuned"] == tts.speaker.stored
     assert plain.timbre is None
     assert voice.timbre is not None
     assert voice.timbre.shape == (DIM,)
@@ -206,6 +208,46 @@ def test_what_cannot_be_tuned_is_told(tts: TTS, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="clone without a listener"):
         bare.clone(hum(6.0), consent="Ana", listener=Ear())
     assert bare.clone(hum(6.0), consent="Ana").timbre is None
+
+
+class Wrong(Ear):
+    """Hears what there is not."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard = heard
+
+    def phones(self, audio: Audio, /) -> Sequence[Heard]:
+        assert len(audio.samples)
+        return [self.heard]
+
+
+@pytest.mark.parametrize("heard", [Heard(99, 0.0, 1.0), Heard(0, 0.0, 1.0), Heard(4, 80.0, 84.0)])
+def test_phones_that_there_are_not_are_refused(tts: TTS, heard: Heard) -> None:
+    with pytest.raises(ConfigError, match="phones are 1 to 39"):
+        tts.clone(hum(4.0), consent="Ana", listener=Wrong(heard))
+
+
+@pytest.mark.parametrize("listener", ["asr", 3, Ear, object()])
+def test_a_listener_that_is_none_is_told(tts: TTS, listener: Any) -> None:
+    with pytest.raises(ConfigError, match="listener must be an ASR"):
+        tts.clone(hum(4.0), consent="Ana", listener=listener)
+
+
+def test_a_voice_is_tuned_in_inference_mode_alike(tts: TTS) -> None:
+    with torch.inference_mode():
+        found = tts.clone(hum(4.0), consent="Ana", listener=Ear(), record={"tuned": "by somebody"})
+    again = tts.clone(hum(4.0), consent="Ana", listener=Ear())
+    assert found.timbre is not None
+    assert again.timbre is not None
+    assert torch.equal(found.timbre, again.timbre)
+    assert found.record["tuned"] == tts.speaker.stored
+
+
+def test_a_timbre_is_of_one_flow_head(tts: TTS) -> None:
+    voice = tts.clone(hum(4.0), consent="Ana", listener=Ear())
+    other = replace(voice, record={**voice.record, "tuned": "0" * 16})
+    with pytest.raises(VoiceError, match="tuned to other weights"):
+        tts.synthesize("Hello.", other)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +278,7 @@ def test_timbres_of_another_model_are_refused(kept: dict[str, torch.Tensor], tmp
 @pytest.mark.parametrize("wrong", [torch.zeros(DIM + 1), torch.full((DIM,), float("inf"))])
 def test_a_voice_with_an_odd_timbre_is_refused(tts: TTS, wrong: torch.Tensor) -> None:
     voice = tts.clone(hum(4.0), consent="Ana")
-    with pytest.raises(VoiceError, match="timbre"):
+    with pytest.raises(VoiceError, match="its timbre"):
         tts.synthesize("Hello.", replace(voice, timbre=wrong))
 
 
@@ -290,6 +332,7 @@ def test_from_the_command_line(
     monkeypatch.setattr(ASR, "load", staticmethod(lambda *_: Ear()))
     pitches = {f"p{number}": 90.0 + 10 * number for number in range(12)}
     people = write_people(tmp_path / "people", pitches, clips=1)
+    reference = people / "p00.wav"
     monkeypatch.setattr(train_timbres, "SHORTEST", 3.0)
     out = tmp_path / "found.safetensors"
     more = ["--out", out, "--model", folder, "--steps", 2]
@@ -299,9 +342,26 @@ def test_from_the_command_line(
     assert "8 people kept back, the last 40% of each recording: energy score" in told
     assert Timbres.load(out, DIM).ways.shape == (3, DIM)
     assert run("train", "timbres", people, *more, "--ways", 4) == 2
-    assert "need more people than 4" in capsys.readouterr().err
+    assert "--ways 4 needs more people than 12" in capsys.readouterr().err
+    # What is no file of timbres is never written over, and nothing is made that can't be kept.
+    for wrong in (
+        people / "p00.wav",
+        folder / "consolidated.safetensors",
+        tmp_path / "none" / "a.safetensors",
+    ):
+        before = wrong.read_bytes() if wrong.exists() else None
+        assert run("train", "timbres", people, "--out", wrong, "--model", folder, "--ways", 3) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert before is None or wrong.read_bytes() == before
+    # A clip that cannot be read is left out.
+    (people / "p10.wav").write_bytes(b"no sound")
+    assert run("train", "timbres", people, *more, "--ways", 2) == 0
+    assert "p1-0 is left out" in capsys.readouterr().out
+    # The recording itself is never written over.
+    for flags in (["--say", "Hello.", "--wav", reference], ["-o", reference]):
+        assert run("clone", reference, "--consent", "Ana", "--model", folder, *flags) == 2
+        assert "is the recording itself" in capsys.readouterr().err
     # Cloning tunes where the model can be tuned, unless it is told not to.
-    reference = people / "p00.wav"
     for flag, wanted in ((), True), (("--no-tune",), False):
         path = tmp_path / "ana.safetensors"
         assert run("clone", reference, "-o", path, "--consent", "Ana", "--model", folder, *flag) == 0
