@@ -9,6 +9,7 @@ from pathlib import Path
 from rillvox import ASR, TTS
 from rillvox.audio import read_audio
 from rillvox.codec.dumps import picture, write_wav
+from rillvox.tts.checking import check
 
 HERE = Path(__file__).parent
 
@@ -18,6 +19,7 @@ parser.add_argument("--consent", default="Kathleen donated her recordings for th
 parser.add_argument("--say", default="This voice was made from six seconds of speech.")
 parser.add_argument("--out", type=Path, default=Path())
 asked = parser.parse_args()
+asked.out.mkdir(parents=True, exist_ok=True)
 
 tts, asr = TTS.load(), ASR.load()
 # With a listener the voice is tuned to the recording: some ten seconds more, and more like the person.
@@ -25,7 +27,9 @@ voice = tts.clone(asked.recording, consent=asked.consent, listener=asr)
 for warning in voice.record["warnings"]:
     print("warning:", warning)
 voice.save(asked.out / f"{voice.name}.safetensors")
-speech = tts.synthesize(asked.say, tts.voice(asked.out / f"{voice.name}.safetensors"), seed=1)
+kept = tts.voice(asked.out / f"{voice.name}.safetensors")
+# It listens to itself, and speaks anew where words are missing.
+speech = check(tts, asked.say, kept, lambda said: asr.transcribe(said.audio).text, tries=5).synthesis
 write_wav(asked.out / "cloned.wav", speech.audio.samples)
 before = read_audio(asked.recording, 24000).samples
 picture(asked.out / "cloned.png", [("the reference", before), ("the clone", speech.audio.samples)])

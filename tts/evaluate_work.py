@@ -30,7 +30,7 @@ from .peers import Speak
 from .scoreboard import Said, said_of
 from .speaker import TTS
 from .speaking import Manner
-from .timbre import PhoneListener
+from .timbre import SEARCH, PhoneListener
 from .voices import Voice
 
 LOST = 0.7  # of the phones wrong: the sentence has failed
@@ -113,7 +113,8 @@ class Studio:
             speaker = self.speakers[take.speaker]
             person = self._person(take)
             digest.update(repr((speaker.identity, replace(speaker.manner, seed=take.seed))).encode())
-            digest.update(b"tuned" if person and self.listener and speaker.tts.can_tune else b"")
+            tuned = person and self.listener and speaker.tts.can_tune
+            digest.update(repr(SEARCH).encode() if tuned else b"")
             digest.update(
                 person.reference.samples.tobytes() if person else _voice_key(speaker.tts.voice(take.voice))
             )

@@ -40,6 +40,7 @@ STEPS, FRAMES, RATE = 60, 48, 0.1  # of the search: Adam's steps, frames of each
 RESTRAINT = 1e-3  # on the squares of how far it goes each way
 NOISE = 0.7  # that the head begins with in the search; speaking takes less, which is clearer
 STRENGTH = 0.7  # of what is found: all of it costs more phones than it brings likeness
+SEARCH = STEPS, FRAMES, RATE, RESTRAINT, NOISE, STRENGTH  # what decides on what is found
 TINY = 1e-12
 FRAME, PHONE_FRAME = 0.08, 0.02  # seconds
 
