@@ -22,7 +22,7 @@ asked = parser.parse_args()
 asked.out.mkdir(parents=True, exist_ok=True)
 
 tts, asr = TTS.load(), ASR.load()
-# With a listener the voice is tuned to the recording: some ten seconds more, and more like the person.
+# With a listener the voice is tuned to the recording: 10 to 30 s more, and more like the person.
 voice = tts.clone(asked.recording, consent=asked.consent, listener=asr)
 for warning in voice.record["warnings"]:
     print("warning:", warning)

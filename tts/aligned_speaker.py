@@ -119,14 +119,9 @@ class AlignedSpeaker:
         """How its own a voice is, [dim]; see `timbre.py`.
 
         Raises:
-            ConfigError: this model doesn't know how people differ.
+            CheckpointError: how people differ is not known (see `can_tune`), or its file is damaged.
             VoiceError: what is heard in the recording is no speech.
         """
-        if not self.can_tune:
-            raise ConfigError(
-                f"{self.folder.name} has no {TIMBRES}: clone without a listener, or make one with "
-                "`rillvox train timbres`"
-            )
         timbres = Timbres.load(self.folder / TIMBRES, self.model.config.backbone.dim)
         lesson = self.lesson(audio, listener)
         return tuned(self._plain.flow, timbres, lesson)

@@ -193,7 +193,7 @@ class TTS:
 
         Args:
             listener: an `ASR`: hear which phones are said, and seek what makes the voice its own
-                (`timbre.py`). It takes some ten seconds once, sounds more like the person, and is
+                (`timbre.py`). It takes 10 to 30 s once, sounds more like the person, and is
                 understood a little worse; None: the voice is what the model makes of it at once.
             consent: who speaks, and that they allow it; kept in the voice.
             name: of the voice; None: the file's.
