@@ -114,17 +114,21 @@ def evaluate_tts(
 @evaluate.command("heads")
 def evaluate_heads(
     held_out: HeldOut,
-    teacher: Annotated[
-        str, typer.Option(help="Folder of the model before distilling: `train tts export --head speak`.")
-    ],
     seen: Seen,
     whisper: Whisper,
     phone_head: PhoneHead,
     lexicon: Lexicon,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of the model before distilling, `train tts export --head speak`; default: the model "
+            "itself, by Euler's method."
+        ),
+    ] = None,
     model: Speaker = "tts-en",
     steps: Steps = None,
     teacher_steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the teacher's head; default: its own.")
+        int | None, typer.Option(min=1, help="Of the teacher's head; default: its own, or 16 of the model's.")
     ] = None,
     sentences: Annotated[int, typer.Option(help="Sentences, each in one of the voices.")] = 100,
     voices: Annotated[int, typer.Option(help="People trained on, and as many strangers.")] = 5,
@@ -140,7 +144,7 @@ def evaluate_heads(
         setting,
         seen,
         run.Model(model, steps),
-        run.Model(teacher, teacher_steps),
+        run.teacher_of(model, teacher, teacher_steps),
         sentences,
         voices,
         jobs,

@@ -316,7 +316,14 @@ def train_tts(
         bool, typer.Option("--graph", help="Replay one captured step on a GPU; with --precision 32-true.")
     ] = False,
     init: Annotated[
-        Path | None, typer.Option(help="Stages speak, distill: begin with those weights of another run.")
+        str | None,
+        typer.Option(help="Stages speak, distill: begin with those weights of another run, or of a speaker."),
+    ] = None,
+    head_only: Annotated[
+        bool, typer.Option("--head-only", help="Stage speak: train the flow head alone.")
+    ] = False,
+    guidance: Annotated[
+        float | None, typer.Option(help="Stages distill, selfless: what is baked in; default: the model's.")
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Stage dpo: a folder made by `train pairs`.")] = None,
     head: Annotated[
@@ -341,6 +348,8 @@ def train_tts(
         workers=workers,
         graph=graph,
         init=init,
+        head_only=head_only,
+        guidance=guidance,
         pairs=pairs,
         head=head,
     )

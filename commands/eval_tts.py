@@ -32,6 +32,7 @@ from ..tts.timbre import TIMBRES
 
 LISTENER = "asr-en"
 WORDS = "words.safetensors"
+MANY = 16  # Euler steps that stand for the way of which a distilled head knows a short one
 
 
 class Model(NamedTuple):
@@ -39,6 +40,7 @@ class Model(NamedTuple):
 
     name: str  # that comes along, or a folder
     steps: int | None  # of the flow head; None: its own
+    euler: bool = False  # of a distilled head: by Euler's method, along the velocity it has learned
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,11 @@ class Setting:
             ConfigError: so is the list of recordings, or the lexicon.
         """
         torch.set_num_threads(1)  # so that sums, and what is kept of them, are the same everywhere
-        loaded = {name: TTS.load(name) for name in dict.fromkeys(model.name for _, model in self.models)}
-        speakers = {name: _speaker(loaded[model.name], model.steps) for name, model in self.models}
+        kinds = dict.fromkeys((model.name, model.euler) for _, model in self.models)
+        loaded = {kind: TTS.load(kind[0]) for kind in kinds}
+        for (_, euler), tts in loaded.items():
+            tts.model.flow.euler = euler
+        speakers = {name: _speaker(loaded[model.name, model.euler], model) for name, model in self.models}
         codec = next(iter(loaded.values())).codec
         coded = streamed(codec)
         return Studio(
@@ -98,6 +103,13 @@ class Setting:
         )
 
 
+def teacher_of(model: str, teacher: str | None, steps: int | None) -> Model:
+    """What a distilled head is compared with: the model before it, or its own velocity in small steps."""
+    if teacher is not None:
+        return Model(teacher, steps)
+    return Model(model, MANY if steps is None else steps, euler=True)
+
+
 @cache
 def _listener() -> ASR:
     """Once in a process, and nothing that is sent to others."""
@@ -108,10 +120,10 @@ def _part(mos: NoReference, number: int, wave: Wave) -> float:
     return mos(wave)[number]
 
 
-def _speaker(tts: TTS, steps: int | None) -> Speaker:
-    manner = tts.manner if steps is None else replace(tts.manner, steps=steps)
+def _speaker(tts: TTS, model: Model) -> Speaker:
+    manner = tts.manner if model.steps is None else replace(tts.manner, steps=model.steps)
     files = [path for name in (PARAMS, WEIGHTS, WORDS, TIMBRES) if (path := tts.folder / name).exists()]
-    return Speaker(tts, manner, identity_of(files, [tts.codec.fingerprint]))
+    return Speaker(tts, manner, identity_of(files, [tts.codec.fingerprint, *["euler"] * model.euler]))
 
 
 def identity_of(files: Iterable[Path], names: Iterable[str]) -> str:
@@ -160,7 +172,7 @@ def eval_heads(
     command: str,
 ) -> None:
     """Compare a distilled head with its teacher."""
-    models = ((HEAD, model), (TEACHER, teacher), (ONE_STEP, Model(teacher.name, 1)))
+    models = ((HEAD, model), (TEACHER, teacher), (ONE_STEP, teacher._replace(steps=1)))
     main_heads(
         replace(setting, models=models, peers=False),
         seen,

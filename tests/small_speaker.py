@@ -73,11 +73,11 @@ def text_tokens(count: int, seed: int = 0) -> list[int]:
     return [PAUSE if number % 7 == 6 else token for number, token in enumerate(ids)] + [STOP]
 
 
-def write_speaker(folder: Path) -> Path:
+def write_speaker(folder: Path, *, spans: bool = False) -> Path:
     """A whole model folder: speaker, words, and a codec with frames of 80 ms beside it."""
     codec = made("80 ms")
     save_model(codec.model, folder / "codec")
-    config = replace(small(codec.config), backbone=replace(small().backbone, window=256))
+    config = replace(small(codec.config, spans=spans), backbone=replace(small().backbone, window=256))
     fingerprint = Codec.load(folder / "codec", weights="float32").fingerprint
     save_own(random_speaker(config), folder, "codec", fingerprint)
     (folder / "words.safetensors").symlink_to(SHIPPED)

@@ -93,7 +93,12 @@ def check_heads(studio: Studio) -> None:
         ConfigError: the teacher's head is a distilled one.
     """
     for name in (TEACHER, ONE_STEP):
-        if studio.speakers[name].tts.model.config.flow.spans:
+        flow = studio.speakers[name].tts.model.flow
+        if flow.euler and not flow.config.spans:
+            raise ConfigError(
+                f"{studio.speakers[name].tts.folder}: its head is not a distilled one; name its --teacher"
+            )
+        if flow.config.spans and not flow.euler:
             raise ConfigError(
                 f"{studio.speakers[name].tts.folder}: its head is distilled; the teacher is what the stage "
                 "before gave: `rillvox train tts export --head speak`"

@@ -52,6 +52,7 @@ class FlowHead(nn.Module):
         self.llm_projection = nn.Linear(hidden, flow.dim, bias=False)
         self.stack = Transformer(flow.stack)
         self.fused: FusedTokens | None = None  # in its place, see `pack`
+        self.euler = False  # of a head with spans: steps as if it knew of none, along its velocity
         self.code_embeddings = nn.Embedding(config.semantic_rows, flow.dim) if flow.named else None
         self.span_projection = nn.Linear(flow.dim, flow.dim, bias=False) if flow.spans else None
         self.acoustic_codebook_output = nn.Linear(flow.dim, self.values, bias=False)
@@ -145,7 +146,8 @@ class FlowHead(nn.Module):
         after = ((solving.step + 1) / solving.steps).float()
         if self.span_projection is not None:
             # Guidance is in the weights.
-            velocity = self.velocity(solving.x, time, solving.hidden[:rows], after - time)
+            span = None if self.euler else after - time
+            velocity = self.velocity(solving.x, time, solving.hidden[:rows], span)
         else:
             both = self.velocity(torch.cat([solving.x] * 2), torch.cat([time] * 2), solving.hidden)
             alpha = solving.guidance[:, None]

@@ -7,6 +7,7 @@ float32; everything else as float16.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,21 @@ def params_of(config: TTSConfig, codec: str, fingerprint: str) -> dict[str, Any]
 def is_own(document: Mapping[str, object]) -> bool:
     """Whether a params.json is of this kind."""
     return document.get("model_type") == MODEL_TYPE
+
+
+def folder_of(model: str | Path) -> Path:
+    """Where a speaker is that comes along by name, or the folder itself.
+
+    Raises:
+        CheckpointError: there is no such speaker.
+    """
+    folder = Path(model)
+    if isinstance(model, str) and not folder.exists():
+        shipped = resources.files("rillvox") / "weights" / model
+        if "/" in model or not shipped.is_dir():
+            raise CheckpointError(f"{model}: no such speaker comes along, and there is no such folder")
+        folder = Path(str(shipped))
+    return folder
 
 
 def load_own(folder: Path, *, weights: str | None = None) -> tuple[SpeakerModel, Codec]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +31,7 @@ from ..kernels.section import read_json
 from .aligned_speaker import FRAMES_A_TOKEN, FRAMES_EXTRA, AlignedSpeaker
 from .checkpoint import load_model
 from .model import SpeakerModel
-from .own import is_own, load_own
+from .own import folder_of, is_own, load_own
 from .params import MODEL_TYPE
 from .pieces import Finish, Pause, Piece, SpokenWord, Synthesis, worst
 from .prompted_speaker import PromptedSpeaker
@@ -103,12 +102,7 @@ class TTS:
             CheckpointError: there is no such model, or its files are not whole.
             ConfigError: weights or a device that there are not.
         """
-        folder = Path(model)
-        if isinstance(model, str) and not folder.exists():
-            shipped = resources.files("rillvox") / "weights" / model
-            if "/" in model or not shipped.is_dir():
-                raise CheckpointError(f"{model}: no such speaker comes along, and there is no such folder")
-            folder = Path(str(shipped))
+        folder = folder_of(model)
         document = read_json(folder / PARAMS)
         if is_own(document):
             return cls._own(folder, weights, device)

@@ -38,7 +38,8 @@ class Recipe:
     semantic: float = 0.5
     advance: float = 0.3
     flow: float = 1.0
-    guidance: float = 1.5  # that is baked in while distilling
+    guidance: float = 2.0  # that is baked in while distilling
+    head_only: bool = False  # the flow alone is learned, on a backbone that stays as it is
 
 
 class TTSTask(nn.Module):
@@ -65,9 +66,11 @@ class TTSTask(nn.Module):
         self.model = fresh(SpeakerModel(config)) if model is None else model
         self.teacher = teacher
         self.doubt = nn.Linear(2, 1) if recipe.distil else None
-        if self.doubt is not None:
+        if recipe.distil or recipe.head_only:
             self.model.requires_grad_(False)
             self.model.flow.requires_grad_(True)
+            self.model.flow.semantic_codebook_output.requires_grad_(False)
+        if self.doubt is not None:
             nn.init.zeros_(self.doubt.weight)
             nn.init.zeros_(self.doubt.bias)
         if teacher is not None:
@@ -82,7 +85,8 @@ class TTSTask(nn.Module):
                 with torch.no_grad():
                     hidden = self.hidden(batch)
                 return self._distilled(batch, hidden)
-            hidden = self.hidden(batch)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.recipe.head_only):
+                hidden = self.hidden(batch)
             naming, figures = self._named(batch, hidden)
             values, chosen, semantic = self._picked(batch, hidden)
             flow = self._flow(values, chosen, semantic)
@@ -161,11 +165,14 @@ class TTSTask(nn.Module):
         x = torch.lerp(noise, values, time[:, None])
         with torch.no_grad():
             known = teacher.condition(chosen, semantic)
-            both = teacher.velocity(
-                torch.cat([x, x]), torch.cat([time, time]), torch.cat([known, torch.zeros_like(known)])
-            )
             alpha = self.recipe.guidance
-            wanted = alpha * both[:rows] + (1 - alpha) * both[rows:]
+            if alpha == 1:
+                wanted = teacher.velocity(x, time, known)
+            else:
+                both = teacher.velocity(
+                    torch.cat([x, x]), torch.cat([time, time]), torch.cat([known, torch.zeros_like(known)])
+                )
+                wanted = alpha * both[:rows] + (1 - alpha) * both[rows:]
         token = flow.condition(chosen, semantic)
         nowhere = torch.zeros_like(time)
         diagonal = (flow.velocity(x, time, token, nowhere) - wanted).square().mean(-1)

@@ -30,13 +30,14 @@ from ..errors import CheckpointError, ConfigError
 from ..training.loop import CHECKPOINT, Figures, LoopConfig, make_fabric, train
 from .config import TTSConfig, small_tts
 from .model import SpeakerModel
-from .own import save_own
+from .own import folder_of, load_own, save_own
 from .pairs import PairRows, with_takes
 from .preference import PreferenceTask
 from .pronounce import SHIPPED
 from .rows import SpeechBatch, SpeechRows
 from .speech import Speech
 from .tasks import Recipe, TTSTask
+from .undistilled import undistilled
 
 RECIPES = {
     "speak": Recipe(),
@@ -81,7 +82,9 @@ class TTSRun:
     picked: int = 96  # positions of a row whose acoustic codes are learned in a step
     evaluate_every: int = 500
     save_seconds: float = 180.0
-    init: Path | None = None  # another run, whose averaged weights `speak` begins with, or `distill` its head
+    init: Path | str | None = None  # another run, or a model: `speak` begins with it, or `distill` its head
+    head_only: bool = False  # `speak` trains the flow head alone
+    guidance: float | None = None  # that is baked in while distilling; None: the config's
     pairs: Path | None = None  # that `dpo` learns from
     head: str | None = None  # the stage that is exported; None: the last one
 
@@ -101,6 +104,10 @@ def main_train_tts(stage: str, run: TTSRun, say: Callable[[str], None] = print) 
         raise ConfigError(
             "--pairs is missing" if stage == "dpo" else f"--pairs belongs to dpo, not to {stage}"
         )
+    if run.head_only and stage != "speak":
+        raise ConfigError(f"--head-only is known to speak, not to {stage}: what distils trains nothing else")
+    if run.guidance is not None and (stage not in RECIPES or not RECIPES[stage].distil):
+        raise ConfigError(f"--guidance is known to distill and selfless, not to {stage}")
     if run.head is not None and (stage != "export" or run.head not in RECIPES):
         raise ConfigError(f"--head is known to export alone: {', '.join(RECIPES)}; got {run.head}")
     if run.graph and stage == "dpo":
@@ -120,9 +127,13 @@ def main_train_tts(stage: str, run: TTSRun, say: Callable[[str], None] = print) 
 
 def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callable[[str], None]) -> None:
     """Any stage that learns."""
-    recipe = run.recipe or RECIPES[stage]
     torch.manual_seed(run.seed)  # pyright: ignore[reportUnknownMemberType]
     config = _config(run)
+    recipe = run.recipe or RECIPES[stage]
+    if recipe.distil:
+        recipe = replace(recipe, guidance=config.flow.guidance if run.guidance is None else run.guidance)
+    if run.head_only:
+        recipe = replace(recipe, head_only=True, dropout=0.0)
     teacher = pairs = None
     if recipe.distil:
         model = SpeakerModel(replace(config, flow=replace(config.flow, spans=True)))
@@ -132,7 +143,7 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
         more = {"flow.span_projection.weight": span.weight.detach()}
         if run.init is not None:
             # Much the same head, and most of the way is behind it.
-            more = {k: v for k, v in averaged(run.init / "distill").items() if k.startswith("flow.")}
+            more = {k: v for k, v in _initial(run.init, stage).items() if k.startswith("flow.")}
         _fill(model, _spoken(run, stage), more)
         whole = SpeakerModel(config)
         _fill(whole, _spoken(run, stage))
@@ -148,7 +159,7 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
     else:
         task = TTSTask(config, recipe, amp=run.graph)
         if run.init is not None:
-            _fill(task.model, run.init / "speak")
+            _fill_with(task.model, _initial(run.init, stage), run.init)
     peak = RATES[stage] * run.rate
     learning = [p for p in task.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -283,11 +294,36 @@ def _config(run: TTSRun) -> TTSConfig:
     return run.config or small_tts(Codec.load(run.codec, weights="float32").config)
 
 
+def _initial(init: Path | str, stage: str) -> dict[str, Tensor]:
+    """What a stage begins with: averaged weights of that stage of another run, or those of a model folder.
+
+    Raises:
+        CheckpointError: there is no such thing; a head that isn't distilled, where one is asked for.
+    """
+    folder = Path(init)
+    if not (folder / stage / CHECKPOINT).exists():
+        try:
+            folder = folder_of(str(init))
+        except CheckpointError as error:
+            raise CheckpointError(f"{init}: no run with a stage `{stage}`, and no speaker") from error
+        model = load_own(folder)[0]
+        if stage == "speak":
+            return undistilled(model).state_dict()
+        if not model.config.flow.spans:
+            raise CheckpointError(f"{folder}: its head is not a distilled one")
+        return model.state_dict()
+    return averaged(folder / stage)
+
+
 def _fill(model: SpeakerModel, folder: Path, more: Mapping[str, Tensor] | None = None) -> None:
+    _fill_with(model, {**averaged(folder), **(more or {})}, folder)
+
+
+def _fill_with(model: SpeakerModel, weights: Mapping[str, Tensor], origin: Path | str) -> None:
     try:
-        model.load_state_dict({**averaged(folder), **(more or {})})
+        model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{folder}: trained another shape") from error
+        raise CheckpointError(f"{origin}: trained another shape") from error
 
 
 def averaged(folder: Path) -> dict[str, Tensor]:

@@ -68,6 +68,12 @@ def test_heads_are_compared(
     assert run("eval", "heads", *words, *more, "--teacher", model) == 0
     assert "| distilled head, less teacher |" in capsys.readouterr().out
     assert list(json.loads(out.read_text())["steps"].values()) == [3, 5, 1]
+    # A head that isn't distilled has no other way of going than its own.
+    assert run("eval", "heads", *words, *more) == 2
+    assert "its head is not a distilled one; name its --teacher" in capsys.readouterr().err
+    distilled = write_speaker(tmp_path / "distilled", spans=True)
+    assert run("eval", "heads", *words, *more, "--model", distilled) == 0
+    assert list(json.loads(out.read_text())["steps"].values()) == [3, 5, 1]
     assert run("eval", "heads", *words, *more, "--teacher", model, "--jobs", 0) == 2
     assert "jobs must be at least 1" in capsys.readouterr().err
 

@@ -20,6 +20,7 @@ from rillvox.tts.rows import SpeechBatch
 from rillvox.tts.speaking import Manner
 from rillvox.tts.tasks import Recipe, TTSTask
 from rillvox.tts.tokens import PAUSE, STOP, TOKENS, tokens_said, word_tokens
+from rillvox.tts.undistilled import undistilled
 
 CONFIG = AlignedTextConfig(TOKENS, behind=2, ahead=3, most=4)
 
@@ -189,6 +190,33 @@ def test_a_head_that_knows_spans_goes_by_its_mean_velocities() -> None:
     )
     blind = noise + flow.velocity(noise, torch.zeros(5), token)
     assert (blind[0] - found[0]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_distilled_head_can_go_by_its_velocity_alone(steps: int) -> None:
+    model = speaker(spans=True)
+    hidden, noise, semantic = inputs(model)
+    token = model.flow.condition(hidden, semantic)
+    x = noise
+    for step in range(steps):
+        x = x + model.flow.velocity(x, torch.full((5,), step / steps), token) / steps
+    flow = copy.deepcopy(model.flow)
+    flow.euler = True
+    found = flow.solve(hidden, noise, semantic=semantic, steps=steps, guidance=3.0)
+    torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-5)
+    # As an ordinary head it does the same without being asked, and nothing else of the speaker changes.
+    plain = undistilled(model)
+    assert not plain.config.flow.spans
+    assert plain.flow.span_projection is None
+    assert plain.config.flow.guidance == 1
+    found = plain.flow.solve(hidden, noise, semantic=semantic, steps=steps)
+    torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-5)
+    others = {name: value for name, value in model.state_dict().items() if "time_proj" not in name}
+    del others["flow.span_projection.weight"]
+    for name, value in others.items():
+        assert torch.equal(plain.state_dict()[name], value), name
+    assert undistilled(speaker()) is speaker()
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ import torch
 
 pytest.importorskip("lightning_fabric")
 
-from small_speaker import small
+from small_speaker import random_speaker, small
+from tiny_codec import made
 
 from rillvox.errors import CheckpointError, ConfigError
 from rillvox.training import loop
@@ -21,12 +22,13 @@ from rillvox.tts import train as training
 from rillvox.tts.aligned import pointers, steps_of, windows
 from rillvox.tts.config import EMPTY, END, SPECIAL
 from rillvox.tts.model import SpeakerModel
-from rillvox.tts.own import load_own
+from rillvox.tts.own import load_own, save_own
 from rillvox.tts.rows import SPOKEN_FRAMES, VOICE_FRAMES, SpeechBatch, SpeechRows
 from rillvox.tts.speech import Speech, Spoken
 from rillvox.tts.tasks import TTSTask
 from rillvox.tts.tokens import FIRST, PAUSE, STOP
 from rillvox.tts.train import TTSRun, averaged, main_train_tts
+from rillvox.tts.undistilled import undistilled
 
 TIME = 110
 HELD_OUT = "human_dev"
@@ -302,9 +304,53 @@ def test_the_stages_learn_one_after_the_other(folder: Path, tmp_path: Path) -> N
         training._fill(other, run.out / "speak")
 
 
-def test_an_exported_speaker_is_loaded(folder: Path, tmp_path: Path) -> None:
-    from tiny_codec import made
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_a_speaker_whose_training_is_gone_gets_another_head(folder: Path, tmp_path: Path) -> None:
+    from rillvox.codec.checkpoint import save_model
+    from rillvox.codec.stream import Codec
 
+    save_model(made("80 ms").model, tmp_path / "codec")
+    fingerprint = Codec.load(tmp_path / "codec", weights="float32").fingerprint
+    distilled = random_speaker(small(spans=True))
+    save_own(distilled, tmp_path / "shipped", "../codec", fingerprint)
+    stored = load_own(tmp_path / "shipped")[0]
+    run = run_of(folder, tmp_path / "run", steps=40, rows=4, init=tmp_path / "shipped", head_only=True)
+    main_train_tts("speak", run, quiet)
+    log = figures(run.out / "speak")
+    assert log[-1]["flow"] < 0.95 * log[0]["flow"]
+    found = averaged(run.out / "speak")
+    assert "flow.span_projection.weight" not in found
+    changed = {
+        name
+        for name, value in undistilled(stored).state_dict().items()
+        if not torch.equal(found[name], value)
+    }
+    assert "flow.time_projection.weight" in changed
+    assert all(name.startswith("flow.") and "semantic" not in name for name in changed)
+    # Its distilled head is where the next one begins, and is heard in what that gives at once.
+    again = replace(run, steps=1, rate=1e-6, rows=2, head_only=False, guidance=1.0)
+    main_train_tts("distill", again, quiet)
+    after = averaged(run.out / "distill")
+    for name, value in stored.state_dict().items():
+        wanted = value if name.startswith("flow.") else found[name]
+        torch.testing.assert_close(after[name], wanted, atol=1e-5, rtol=0, msg=name)
+
+
+def test_guidance_is_what_a_distilled_head_has_learned(batch: SpeechBatch) -> None:
+    config = small(spans=True)
+    missed: dict[float, float] = {}
+    for guidance in (1.0, 1.00001, 3.0):
+        torch.manual_seed(0)
+        recipe = replace(training.RECIPES["distill"], guidance=guidance)
+        task = TTSTask(config, recipe, model=SpeakerModel(config), teacher=SpeakerModel(small()).flow)
+        torch.manual_seed(1)
+        missed[guidance] = float(task(batch)[1]["diagonal"])
+    # Without guidance one branch is enough, and says the same as two.
+    assert missed[1.0] == pytest.approx(missed[1.00001], rel=1e-3)
+    assert missed[3.0] > 1.05 * missed[1.0]
+
+
+def test_an_exported_speaker_is_loaded(folder: Path, tmp_path: Path) -> None:
     from rillvox.codec.checkpoint import save_model
 
     save_model(made("80 ms").model, tmp_path / "codec")
@@ -319,8 +365,6 @@ def test_an_exported_speaker_is_loaded(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_the_head_before_distilling_can_be_exported_too(folder: Path, tmp_path: Path) -> None:
-    from tiny_codec import made
-
     from rillvox.codec.checkpoint import save_model
     from rillvox.tts.speaker import TTS
 
@@ -385,5 +429,11 @@ def test_stages_and_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
         main_train_tts("speak", replace(run, speech=(tmp_path,)), quiet)
     with pytest.raises(ConfigError, match="--graph needs"):
         main_train_tts("speak", replace(run, graph=True, precision="auto"), quiet)
+    with pytest.raises(ConfigError, match="--head-only is known to speak, not to distill"):
+        main_train_tts("distill", replace(run, head_only=True), quiet)
+    with pytest.raises(ConfigError, match="--guidance is known to distill and selfless, not to speak"):
+        main_train_tts("speak", replace(run, guidance=2.0), quiet)
+    with pytest.raises(CheckpointError, match="nowhere: no run with a stage `speak`, and no speaker"):
+        main_train_tts("speak", replace(run, init="nowhere"), quiet)
     with pytest.raises(ValueError, match="text beside their frames"):
         TTSTask(replace(small(), text=None), training.RECIPES["speak"])
