@@ -299,7 +299,7 @@ def train_pairs(
 
 @train.command("tts")
 def train_tts(
-    stage: Annotated[str, typer.Argument(help="speak, dpo, distill, selfless or export.")],
+    stage: Annotated[str, typer.Argument(help="speak, dpo, distill, selfless, follow or export.")],
     speech: Annotated[list[Path], typer.Option(help="A folder made by `train speech`; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; what is there is resumed.")],
     steps: Annotated[int, typer.Option(help="Length of the stage.")] = 2000,
@@ -317,13 +317,14 @@ def train_tts(
     ] = False,
     init: Annotated[
         str | None,
-        typer.Option(help="Stages speak, distill: begin with those weights of another run, or of a speaker."),
+        typer.Option(help="Stages speak, distill, follow: begin with another run, or with a speaker."),
     ] = None,
     head_only: Annotated[
         bool, typer.Option("--head-only", help="Stage speak: train the flow head alone.")
     ] = False,
     guidance: Annotated[
-        float | None, typer.Option(help="Stages distill, selfless: what is baked in; default: the model's.")
+        float | None,
+        typer.Option(help="Stages distill, selfless, follow: what is baked in; default: the model's."),
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Stage dpo: a folder made by `train pairs`.")] = None,
     head: Annotated[

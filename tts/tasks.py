@@ -24,6 +24,10 @@ from .model import SpeakerModel
 from .rows import SpeechBatch
 
 UNCONDITIONED = 0.1  # of the rows of the flow know nothing of the hidden state
+APART_FRAMES, APART_NOISE, MANY_STEPS = 384, 0.5, 16  # see `TTSTask.apart`
+FOLLOWED_STEPS, MISSED = 8, 0.03
+MOST_STEPS = 4  # that a distilled head speaks with
+SPOKEN_NOISE = (0.4, 1.0)  # its spread, see `Manner.noise`
 UNNAMED = 0.3  # of them don't know the semantic code: what is said must not hang on one guess
 
 
@@ -33,6 +37,7 @@ class Recipe:
 
     distil: bool = False
     selfless: bool = False  # distil without its second term: the negative control
+    follow: bool = False  # the teacher's path, in place of that: see `_followed`
     draws: int = 4  # of noise and time for each frame
     dropout: float = 0.2
     semantic: float = 0.5
@@ -84,7 +89,7 @@ class TTSTask(nn.Module):
             if self.recipe.distil:
                 with torch.no_grad():
                     hidden = self.hidden(batch)
-                return self._distilled(batch, hidden)
+                return self._followed(batch, hidden) if self.recipe.follow else self._distilled(batch, hidden)
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.recipe.head_only):
                 hidden = self.hidden(batch)
             naming, figures = self._named(batch, hidden)
@@ -165,14 +170,7 @@ class TTSTask(nn.Module):
         x = torch.lerp(noise, values, time[:, None])
         with torch.no_grad():
             known = teacher.condition(chosen, semantic)
-            alpha = self.recipe.guidance
-            if alpha == 1:
-                wanted = teacher.velocity(x, time, known)
-            else:
-                both = teacher.velocity(
-                    torch.cat([x, x]), torch.cat([time, time]), torch.cat([known, torch.zeros_like(known)])
-                )
-                wanted = alpha * both[:rows] + (1 - alpha) * both[rows:]
+            wanted = self._guided(x, time, known)
         token = flow.condition(chosen, semantic)
         nowhere = torch.zeros_like(time)
         diagonal = (flow.velocity(x, time, token, nowhere) - wanted).square().mean(-1)
@@ -199,6 +197,63 @@ class TTSTask(nn.Module):
         missed = (velocity + span * change - there).square().mean(-1)
         figures["self"] = missed.mean().detach()
         return loss + 0.25 * self._doubted(missed, begin, end - begin), figures
+
+    @torch.no_grad()
+    def apart(self, batch: SpeechBatch, steps: int) -> Tensor:
+        """How far the head gets in few steps from where its teacher gets in many, from the same noise.
+
+        The mean square of acoustic values, which reach from -1 to 1; of some hundred frames.
+        """
+        assert self.teacher is not None
+        _, chosen, semantic = self._picked(batch, self.hidden(batch))
+        some = slice(None, None, max(1, len(chosen) // APART_FRAMES))
+        chosen, semantic = chosen[some], semantic[some]
+        noise = torch.randn(len(chosen), self.model.flow.values, device=chosen.device) * APART_NOISE
+        few = self.model.flow.solve(chosen, noise, semantic=semantic, steps=steps)
+        many = self.teacher.solve(
+            chosen, noise, semantic=semantic, steps=MANY_STEPS, guidance=self.recipe.guidance
+        )
+        return (few.clamp(-1, 1) - many.clamp(-1, 1)).square().mean()
+
+    def _guided(self, x: Tensor, time: Tensor, token: Tensor) -> Tensor:
+        """The teacher's velocity."""
+        teacher, alpha, rows = self.teacher, self.recipe.guidance, len(x)
+        assert teacher is not None
+        if alpha == 1:
+            return teacher.velocity(x, time, token)
+        both = teacher.velocity(x.repeat(2, 1), time.repeat(2), torch.cat([token, torch.zeros_like(token)]))
+        return alpha * both[:rows] + (1 - alpha) * both[rows:]
+
+    def _followed(self, batch: SpeechBatch, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """A step gets where the teacher's small ones get, from where speaking is.
+
+        What LSD leaves to be done. Its law of times hardly ever gives 0, where every frame begins; it begins
+        between noise and data of the recordings, where speaking with less noise and with guidance isn't; and
+        its velocities along the way are its own. Here a step is one of those that frames are spoken with, or
+        a part of one, on the way that the head itself has come, and the teacher goes on from there.
+        """
+        flow, teacher = self.model.flow, self.teacher
+        assert teacher is not None
+        _, chosen, semantic = self._picked(batch, hidden)
+        rows, device = len(chosen), chosen.device
+        steps = torch.randint(1, MOST_STEPS + 1, (rows,), device=device)
+        place, part, spread = torch.rand(3, rows, device=device)
+        step = (place * steps).floor()
+        begin, span = step / steps, part / steps
+        least, most = SPOKEN_NOISE
+        noise = torch.randn(rows, flow.values, device=device) * (least + (most - least) * spread)[:, None]
+        token = flow.condition(chosen, semantic)
+        with torch.no_grad():
+            come = flow.velocity(noise, torch.zeros_like(begin), token, begin)
+            x = noise + begin[:, None] * come
+            known = teacher.condition(chosen, semantic)
+            there = x
+            for number in range(FOLLOWED_STEPS):
+                time = begin + span * (number / FOLLOWED_STEPS)
+                there = there + self._guided(there, time, known) * (span / FOLLOWED_STEPS)[:, None]
+        missed = (x + span[:, None] * flow.velocity(x, begin, token, span) - there).square().mean()
+        # As large as what LSD asks for, so that its rate is right here, too.
+        return missed / MISSED, {"missed": missed.detach()}
 
     def _doubted(self, missed: Tensor, time: Tensor, span: Tensor) -> Tensor:
         """Weighted by a learned log-variance of where on the way it is."""

@@ -7,7 +7,9 @@
    from `rillvox train pairs`.
 3. `distill`: the flow head alone, until one step does what many did, guidance included. `selfless` is its
    negative control, without the term that makes the difference.
-4. `export`: the averaged weights as a model folder.
+4. `follow`, which may be left out: the distilled head goes on, along its teacher's path, from where speaking
+   begins.
+5. `export`: the averaged weights as a model folder.
 
 Every stage resumes from its folder, logs to `log.jsonl` and keeps averaged weights.
 """
@@ -44,9 +46,10 @@ RECIPES = {
     "dpo": Recipe(dropout=0.0),
     "distill": Recipe(distil=True, dropout=0.0),
     "selfless": Recipe(distil=True, dropout=0.0, selfless=True),
+    "follow": Recipe(distil=True, dropout=0.0, draws=1, follow=True),
 }
 STAGES = (*RECIPES, "export")
-INITIAL = ("speak", "distill")  # stages that may begin where another run's ended
+INITIAL = ("speak", "distill", "follow")  # stages that may begin where another run's ended
 RATES = {
     "speak": 1.2e-3,
     # The paper's is 8e-8, for 4 billion parameters; AdamW moves every weight by about the rate, however many
@@ -56,6 +59,7 @@ RATES = {
     "dpo": 1e-5,
     "distill": 4e-4,
     "selfless": 4e-4,
+    "follow": 3e-4,
 }
 DEV_ROWS = 24
 DISTILLED_STEPS = 2  # of a distilled head where nobody asks for another number; see training/LOG.md
@@ -107,7 +111,7 @@ def main_train_tts(stage: str, run: TTSRun, say: Callable[[str], None] = print) 
     if run.head_only and stage != "speak":
         raise ConfigError(f"--head-only is known to speak, not to {stage}: what distils trains nothing else")
     if run.guidance is not None and (stage not in RECIPES or not RECIPES[stage].distil):
-        raise ConfigError(f"--guidance is known to distill and selfless, not to {stage}")
+        raise ConfigError(f"--guidance is known to distill, selfless and follow, not to {stage}")
     if run.head is not None and (stage != "export" or run.head not in RECIPES):
         raise ConfigError(f"--head is known to export alone: {', '.join(RECIPES)}; got {run.head}")
     if run.graph and stage == "dpo":
@@ -141,9 +145,10 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
         assert span is not None
         nn.init.zeros_(span.weight)
         more = {"flow.span_projection.weight": span.weight.detach()}
-        if run.init is not None:
+        init = run.init or (run.out if stage == "follow" else None)
+        if init is not None:
             # Much the same head, and most of the way is behind it.
-            more = {k: v for k, v in _initial(run.init, stage).items() if k.startswith("flow.")}
+            more = {k: v for k, v in _initial(init, "distill").items() if k.startswith("flow.")}
         _fill(model, _spoken(run, stage), more)
         whole = SpeakerModel(config)
         _fill(whole, _spoken(run, stage))
@@ -210,7 +215,9 @@ def dev_figures(task: TTSTask, batch: SpeechBatch) -> Figures:
     """The losses on held-out speakers, and of the semantic codes with a neighbour's text."""
     with _same_draws(task, batch) as batch:
         _, figures = task(batch)
-        if not task.recipe.distil:
+        if task.recipe.distil:
+            figures["apart"] = task.apart(batch, DISTILLED_STEPS)
+        else:
             wrong = replace(batch, tokens=batch.tokens.roll(1, 0))
             figures["wrong_text"] = task(wrong)[1]["semantic"]
     return _dev(figures)
@@ -246,8 +253,9 @@ def export(run: TTSRun, say: Callable[[str], None]) -> None:
     last, folder = _spoken(run, "distill"), run.out / "model"
     if run.head is not None:
         last, folder = run.out / run.head, run.out / f"model-{run.head}"
-    elif (run.out / "distill" / CHECKPOINT).exists():
-        last = run.out / "distill"
+    else:
+        for stage in ("distill", "follow"):
+            last = run.out / stage if (run.out / stage / CHECKPOINT).exists() else last
     if RECIPES[last.name].distil:
         config = replace(config, flow=replace(config.flow, spans=True, steps=DISTILLED_STEPS))
     model = SpeakerModel(config)

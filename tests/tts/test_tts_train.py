@@ -293,6 +293,18 @@ def test_the_stages_learn_one_after_the_other(folder: Path, tmp_path: Path) -> N
         assert all(name.startswith("flow.") for name in changed)
         assert ("self" in figures(run.out / stage)[-1]) == (stage == "distill")
         assert "dev_wrong_text" not in figures(run.out / stage)[-1]
+    main_train_tts("follow", replace(run, steps=20, rows=2, rate=1.0), quiet)
+    followed = averaged(run.out / "follow")
+    changed = {name for name, value in after.items() if not torch.equal(followed[name], value)}
+    assert "flow.span_projection.weight" in changed
+    assert all(name.startswith("flow.") for name in changed)
+    # It begins with the head that was distilled, not with its teacher.
+    near, far = (
+        sum(float((followed[name] - start[name]).square().sum()) for name in changed if name in start)
+        for start in (after, before)
+    )
+    assert near < far
+    assert figures(run.out / "follow")[-1].keys() >= {"missed", "dev_missed", "dev_apart"}
     # Another run's distilled head is where a head may begin.
     again = replace(run, out=tmp_path / "again", steps=1, rows=2, rate=1e-6)
     shutil.copytree(run.out / "speak", again.out / "speak")
@@ -336,6 +348,38 @@ def test_a_speaker_whose_training_is_gone_gets_another_head(folder: Path, tmp_pa
         torch.testing.assert_close(after[name], wanted, atol=1e-5, rtol=0, msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("stage", "least", "most"), [("distill", 0, 0.8), ("selfless", 0.95, 1.05), ("follow", 0, 0.5)]
+)
+def test_one_step_gets_where_many_do_and_not_without_what_makes_it(
+    stage: str, least: float, most: float, batch: SpeechBatch
+) -> None:
+    """How far a single step is from the teacher's many, as a share of that before: the negative control."""
+    teacher = random_speaker(small())
+    with torch.no_grad():
+        teacher.flow.acoustic_codebook_output.weight.mul_(2)
+    model = SpeakerModel(small(spans=True))
+    model.load_state_dict({**teacher.state_dict(), "flow.span_projection.weight": torch.zeros(32, 32)})
+    recipe = replace(training.RECIPES[stage], guidance=1.5, draws=1)
+    task = TTSTask(model.config, recipe, model=model, teacher=teacher.flow)
+    few = SpeechBatch(*(getattr(batch, name)[:8] for name in SpeechBatch.__dataclass_fields__))
+
+    def apart() -> float:
+        torch.manual_seed(9)
+        return float(task.apart(few, 1))
+
+    before = apart()
+    optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 3e-3)
+    torch.manual_seed(0)
+    for _ in range(60):
+        loss, _ = task(few)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert least * before <= apart() < most * before
+
+
 def test_guidance_is_what_a_distilled_head_has_learned(batch: SpeechBatch) -> None:
     config = small(spans=True)
     missed: dict[float, float] = {}
@@ -372,13 +416,17 @@ def test_the_head_before_distilling_can_be_exported_too(folder: Path, tmp_path: 
     run = run_of(folder, tmp_path / "run", steps=1, rows=2, codec=str(tmp_path / "codec"))
     main_train_tts("speak", run, quiet)
     main_train_tts("distill", run, quiet)
-    for head, name in ((None, "model"), ("speak", "model-speak")):
+    main_train_tts("follow", replace(run, rate=1000.0), quiet)
+    for head, name in ((None, "model"), ("distill", "model-distill"), ("speak", "model-speak")):
         main_train_tts("export", replace(run, head=head), quiet)
         tts = TTS.load(run.out / name)
-        assert tts.model.config.flow.spans == (head is None)
+        assert tts.model.config.flow.spans == (head != "speak")
         assert tts.model.config.flow.steps == (
-            training.DISTILLED_STEPS if head is None else small().flow.steps
+            small().flow.steps if head == "speak" else training.DISTILLED_STEPS
         )
+        wanted = averaged(run.out / (head or "follow"))["flow.acoustic_codebook_output.weight"]
+        found = load_own(run.out / name)[0].flow.acoustic_codebook_output.weight
+        torch.testing.assert_close(found, wanted, atol=2e-3, rtol=0)
     for stage, head in (("speak", "speak"), ("export", "dance")):
         with pytest.raises(ConfigError, match=r"--head is known to export alone: speak, .*; got"):
             main_train_tts(stage, replace(run, head=head), quiet)
@@ -431,7 +479,9 @@ def test_stages_and_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
         main_train_tts("speak", replace(run, graph=True, precision="auto"), quiet)
     with pytest.raises(ConfigError, match="--head-only is known to speak, not to distill"):
         main_train_tts("distill", replace(run, head_only=True), quiet)
-    with pytest.raises(ConfigError, match="--guidance is known to distill and selfless, not to speak"):
+    with pytest.raises(
+        ConfigError, match="--guidance is known to distill, selfless and follow, not to speak"
+    ):
         main_train_tts("speak", replace(run, guidance=2.0), quiet)
     with pytest.raises(CheckpointError, match="nowhere: no run with a stage `speak`, and no speaker"):
         main_train_tts("speak", replace(run, init="nowhere"), quiet)
