@@ -109,8 +109,14 @@ class Voice:
             raise VoiceError(f"{self.name}: its timbre is not {config.backbone.dim} numbers; clone it again")
 
     def save(self, path: str | Path) -> None:
-        """Write the file; what was there is replaced when the new file is whole."""
+        """Write the file, for its owner alone to read; what was there is replaced when the new file is whole.
+
+        Raises:
+            VoiceError: there is no such folder, or it can't be written to.
+        """
         path = Path(path)
+        if not path.parent.is_dir():
+            raise VoiceError(f"{path} cannot be written: there is no folder {path.parent}")
         tensors = {"codes": self.codes.to(torch.int16)} if self.codes is not None else {"rows": self.rows}
         if self.timbre is not None:
             tensors["timbre"] = self.timbre
