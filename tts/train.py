@@ -148,7 +148,7 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
         init = run.init or (run.out if stage == "follow" else None)
         if init is not None:
             # Much the same head, and most of the way is behind it.
-            more = {k: v for k, v in _initial(init, "distill").items() if k.startswith("flow.")}
+            more = {k: v for k, v in _initial(init, "follow", "distill").items() if k.startswith("flow.")}
         _fill(model, _spoken(run, stage), more)
         whole = SpeakerModel(config)
         _fill(whole, _spoken(run, stage))
@@ -164,7 +164,7 @@ def train_stage(stage: str, run: TTSRun, speeches: Sequence[Speech], say: Callab
     else:
         task = TTSTask(config, recipe, amp=run.graph)
         if run.init is not None:
-            _fill_with(task.model, _initial(run.init, stage), run.init)
+            _fill_with(task.model, _initial(run.init, "speak"), run.init)
     peak = RATES[stage] * run.rate
     learning = [p for p in task.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -302,25 +302,25 @@ def _config(run: TTSRun) -> TTSConfig:
     return run.config or small_tts(Codec.load(run.codec, weights="float32").config)
 
 
-def _initial(init: Path | str, stage: str) -> dict[str, Tensor]:
-    """What a stage begins with: averaged weights of that stage of another run, or those of a model folder.
+def _initial(init: Path | str, *stages: str) -> dict[str, Tensor]:
+    """What a stage begins with: averaged weights of another run's last of these stages, or a speaker's.
 
     Raises:
         CheckpointError: there is no such thing; a head that isn't distilled, where one is asked for.
     """
-    folder = Path(init)
-    if not (folder / stage / CHECKPOINT).exists():
-        try:
-            folder = folder_of(str(init))
-        except CheckpointError as error:
-            raise CheckpointError(f"{init}: no run with a stage `{stage}`, and no speaker") from error
-        model = load_own(folder)[0]
-        if stage == "speak":
-            return undistilled(model).state_dict()
-        if not model.config.flow.spans:
-            raise CheckpointError(f"{folder}: its head is not a distilled one")
-        return model.state_dict()
-    return averaged(folder / stage)
+    for stage in stages:
+        if (Path(init) / stage / CHECKPOINT).exists():
+            return averaged(Path(init) / stage)
+    try:
+        model = load_own(folder_of(str(init)))[0]
+    except CheckpointError as error:
+        wanted = " or ".join(f"`{stage}`" for stage in reversed(stages))
+        raise CheckpointError(f"{init}: no run with a stage {wanted}, and no speaker ({error})") from error
+    if stages == ("speak",):
+        return undistilled(model).state_dict()
+    if not model.config.flow.spans:
+        raise CheckpointError(f"{init}: its head is not a distilled one")
+    return model.state_dict()
 
 
 def _fill(model: SpeakerModel, folder: Path, more: Mapping[str, Tensor] | None = None) -> None:
