@@ -25,7 +25,8 @@ from .rows import SpeechBatch
 
 UNCONDITIONED = 0.1  # of the rows of the flow know nothing of the hidden state
 APART_FRAMES, APART_NOISE, MANY_STEPS = 384, 0.5, 16  # see `TTSTask.apart`
-FOLLOWED_STEPS, MISSED = 8, 0.03
+FOLLOWED_STEPS = 8  # of the teacher's, for one of the head's
+MISSED = 0.03  # about what is missed at first, divided by: so the rate of `distill` is right for it
 MOST_STEPS = 4  # that a distilled head speaks with
 SPOKEN_NOISE = (0.4, 1.0)  # its spread, see `Manner.noise`
 UNNAMED = 0.3  # of them don't know the semantic code: what is said must not hang on one guess
@@ -70,7 +71,9 @@ class TTSTask(nn.Module):
         self.config, self.recipe, self.amp = config, recipe, amp
         self.model = fresh(SpeakerModel(config)) if model is None else model
         self.teacher = teacher
-        self.doubt = nn.Linear(2, 1) if recipe.distil else None
+        self.doubt = (
+            nn.Linear(2, 1) if recipe.distil and not recipe.follow else None
+        )  # nothing unused: see DDP
         if recipe.distil or recipe.head_only:
             self.model.requires_grad_(False)
             self.model.flow.requires_grad_(True)
@@ -252,7 +255,6 @@ class TTSTask(nn.Module):
                 time = begin + span * (number / FOLLOWED_STEPS)
                 there = there + self._guided(there, time, known) * (span / FOLLOWED_STEPS)[:, None]
         missed = (x + span[:, None] * flow.velocity(x, begin, token, span) - there).square().mean()
-        # As large as what LSD asks for, so that its rate is right here, too.
         return missed / MISSED, {"missed": missed.detach()}
 
     def _doubted(self, missed: Tensor, time: Tensor, span: Tensor) -> Tensor:

@@ -410,6 +410,22 @@ def test_a_step_that_follows_begins_where_the_head_has_come_to(
     assert 0.6 < float(start.std()) < 0.8
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("stage", ["distill", "follow", "speak"])
+def test_what_learns_a_head_has_no_weight_that_learns_nothing(stage: str, batch: SpeechBatch) -> None:
+    """Processes that share a batch would wait for its gradient."""
+    config = small(spans=stage != "speak")
+    recipe = replace(training.RECIPES[stage], head_only=stage == "speak")
+    teacher = None if stage == "speak" else SpeakerModel(small()).flow
+    task = TTSTask(config, recipe, model=SpeakerModel(config), teacher=teacher)
+    task(batch)[0].backward()
+    idle = [name for name, p in task.named_parameters() if p.requires_grad and p.grad is None]
+    assert not idle
+    assert all(
+        p.grad is None for name, p in task.named_parameters() if "flow" not in name and "doubt" not in name
+    )
+
+
 def test_guidance_is_what_a_distilled_head_has_learned(batch: SpeechBatch) -> None:
     config = small(spans=True)
     missed: dict[float, float] = {}
