@@ -103,7 +103,7 @@ def main_train_tts(stage: str, run: TTSRun, say: Callable[[str], None] = print) 
     if stage not in STAGES:
         raise ConfigError(f"stage must be {', '.join(STAGES)}, got {stage!r}")
     if run.init is not None and stage not in INITIAL:
-        raise ConfigError(f"--init is known to {' and '.join(INITIAL)}, not to {stage}")
+        raise ConfigError(f"--init is known to {', '.join(INITIAL)}, not to {stage}")
     if (run.pairs is None) == (stage == "dpo"):
         raise ConfigError(
             "--pairs is missing" if stage == "dpo" else f"--pairs belongs to dpo, not to {stage}"

@@ -332,7 +332,7 @@ def test_settings_that_a_stage_does_not_know(folder: Path, pairs: Path, tmp_path
     with pytest.raises(ConfigError, match="--pairs belongs to dpo, not to speak"):
         main_train_tts("speak", replace(run, pairs=pairs), quiet)
     for stage in ("dpo", "selfless", "export"):
-        with pytest.raises(ConfigError, match=f"--init is known to speak and distill, not to {stage}"):
+        with pytest.raises(ConfigError, match=f"--init is known to speak, distill, follow, not to {stage}"):
             main_train_tts(stage, replace(run, init=tmp_path), quiet)
     with pytest.raises(ConfigError, match="--graph knows rows of one length"):
         main_train_tts("dpo", replace(run, pairs=pairs, graph=True), quiet)
@@ -355,6 +355,6 @@ def test_the_command_line_knows_pairs_and_init(tmp_path: Path, monkeypatch: pyte
     assert rillvox("train", "tts", "speak", *common, "--init", tmp_path / "i") == 0
     assert [(stage, run.pairs, run.init) for stage, run in seen] == [
         ("dpo", tmp_path / "p", None),
-        ("speak", None, tmp_path / "i"),
+        ("speak", None, str(tmp_path / "i")),
     ]
     assert set(RATES) == set(training.RECIPES)
