@@ -41,6 +41,7 @@ _HALVES = "am pm a.m p.m AM PM A.M P.M"
 _AMOUNT = re.compile(r"[$£€¥]?[\d.,]*\d")
 _COUNTED = frozenset([*UNITS, *MONTHS, *_SCALES.split(), *_HALVES.split()])
 _DAY = re.compile(r"\d{1,2}(?:st|nd|rd|th)?,")
+_OPENING = "\"'\u201c\u2018(["
 
 
 @dataclass(frozen=True)
@@ -239,18 +240,27 @@ class _Stretch:
 
         None if that depends on more of the next.
         """
-        word, following = self._words[at][0].lstrip("\"'\u201c\u2018(["), self._words[at + 1][0]
-        if is_abbreviation(word) and word.lower() not in ("etc.", "inc.", "ltd.", "jr.", "sr."):
-            return True
-        number = following[0].isdigit()
-        if number and (
-            _DAY.fullmatch(word) or word.rstrip(".") in MONTHS or word.lower() in short.BEFORE_NUMBERS
-        ):
+        word, following = self._words[at][0].lstrip(_OPENING), self._words[at + 1][0]
+        if _is_tying(word) or (following[0].isdigit() and _is_tying_numbers(word)):
             return True
         if not _AMOUNT.fullmatch(word):
             return False
         complete = self._closed or self._words[at + 1][2] < len(self._text)
         return core(following).rstrip(".") in _COUNTED if complete else None
+
+
+def may_tie(word: str) -> bool:
+    """Whether there is a next word to which a word would belong, so that nothing is cut between them."""
+    word = word.lstrip(_OPENING)
+    return _is_tying(word) or _is_tying_numbers(word) or bool(_AMOUNT.fullmatch(word))
+
+
+def _is_tying(word: str) -> bool:
+    return is_abbreviation(word) and word.lower() not in ("etc.", "inc.", "ltd.", "jr.", "sr.")
+
+
+def _is_tying_numbers(word: str) -> bool:
+    return bool(_DAY.fullmatch(word) or word.rstrip(".") in MONTHS or word.lower() in short.BEFORE_NUMBERS)
 
 
 def _plain(text: str, final: bool) -> tuple[int, re.Match[str] | None]:

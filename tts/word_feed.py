@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ..errors import TextError
-from .chunks import Chunk, Chunker
+from .chunks import Chunk, Chunker, may_tie
 from .pieces import Pause
 from .script import Script, ScriptWord
 from .spoken_sentences import ends_sentence
@@ -186,7 +186,8 @@ def certain(rest: str, most: int) -> list[int]:
         open_.append(word.end())
         bare = word[0].rstrip("\"'\u201d\u2019»)]*_")
         marked = bare[-1:] in _CLAUSE or bare in ("-", "--")
-        if not may_be_cut or (marked and not any(map(str.isdigit, bare))):
+        # A word that may belong to the next may be cut off before with it.
+        if not may_tie(word[0]) and (not may_be_cut or (marked and not any(map(str.isdigit, bare)))):
             ends += open_
             open_ = []
         if at + 1 == len(found):

@@ -91,9 +91,9 @@ def test_and_so_is_what_stands_among_plain_words(among: str) -> None:
         (
             "SETTLED",
             0,
-            ["386 sq mi", "They say that 8 fl. oz., but not here.", "4111 1111 1111 1111"],
+            ["386 sq mi", "on the 5th of May", "They say that f(x) = 2x - 5, but not here."],
         ),
-        ("READINGS", 1, ["I said May 2021 to him", "I said 20 °C to him", "I said 8 GB to him"]),
+        ("READINGS", 1, ["Mary I think is right", "I said 9:30 PM to him", "Lee et al. found"]),
     ],
 )
 def test_every_caution_is_needed(
@@ -141,7 +141,7 @@ def test_what_is_no_plain_word_waits_for_plain_words_behind_it() -> None:
     while not sentence.whole:
         seen[len(given)] = len(sentence.words)
         sentence.more(sentence)
-    assert [seen[count] for count in (3, 4, 5, 6, 7)] == [2, 2, 2, 5, 6]
+    assert [seen[count] for count in (3, 4, 5, 6, 7)] == [1, 2, 2, 5, 6]
 
 
 PLAIN = st.sampled_from(["the", "I", "it's", "wonderful", "international"])
@@ -158,6 +158,7 @@ SPECIAL = st.sampled_from(
     st.integers(12, 60),
 )
 @example(["the cat sat,", "the dog ran home again and then it slept all day"], " ", 40)
+@example(["the", "Dr.", "the"], "  ", 12)
 def test_what_is_certain_is_in_the_first_chunk(words: list[str], space: str, most: int) -> None:
     text = space.join(words).lstrip()
     for at in range(len(text) + 1):
