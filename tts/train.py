@@ -254,8 +254,11 @@ def export(run: TTSRun, say: Callable[[str], None]) -> None:
     if run.head is not None:
         last, folder = run.out / run.head, run.out / f"model-{run.head}"
     else:
-        for stage in ("distill", "follow"):
-            last = run.out / stage if (run.out / stage / CHECKPOINT).exists() else last
+        made = [run.out / stage for stage in ("distill", "follow") if (run.out / stage / CHECKPOINT).exists()]
+        if len(made) == 2 and _written(made[1]) < _written(made[0]):
+            say("the stage follow is older than distill, which it begins with: left out; run it anew")
+            del made[1]
+        last = made[-1] if made else last
     if RECIPES[last.name].distil:
         config = replace(config, flow=replace(config.flow, spans=True, steps=DISTILLED_STEPS))
     model = SpeakerModel(config)
@@ -267,6 +270,10 @@ def export(run: TTSRun, say: Callable[[str], None]) -> None:
         shutil.copyfile(SHIPPED, folder / SHIPPED.name)
         say(f"{SHIPPED.name}: the default's; speech of another lexicon wants one of `train pronounce`")
     say(f"wrote {folder}, the head of the stage {last.name}")
+
+
+def _written(stage: Path) -> float:
+    return (stage / CHECKPOINT).stat().st_mtime
 
 
 def _spoken(run: TTSRun, distilled: str) -> Path:

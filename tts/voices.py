@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors.torch import save
 from torch import Tensor
 
 from ..codec.codes import Codes
@@ -130,11 +130,11 @@ class Voice:
         }
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, draft, metadata=about)
+            # save_file would make it readable to its owner alone, whatever the umask says.
+            draft.write_bytes(save({k: v.contiguous() for k, v in tensors.items() if v is not None}, about))
             draft.replace(path)
-        except (OSError, SafetensorError) as error:
-            # safetensors has an error of its own for a full disk.
-            reason = ((error.strerror if isinstance(error, OSError) else "") or str(error)).lower()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
             raise VoiceError(f"{path} cannot be written: {reason}") from error
         finally:
             draft.unlink(missing_ok=True)

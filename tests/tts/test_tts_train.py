@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -478,6 +479,12 @@ def test_the_head_before_distilling_can_be_exported_too(folder: Path, tmp_path: 
             main_train_tts(stage, replace(run, head=head), quiet)
     with pytest.raises(CheckpointError, match="run the stage `selfless` first"):
         main_train_tts("export", replace(run, head="selfless"), quiet)
+    followed = run.out / "follow" / "checkpoint.pt"
+    os.utime(followed, (0, 0))  # distilled anew since
+    said: list[str] = []
+    main_train_tts("export", run, said.append)
+    assert said[0].startswith("the stage follow is older than distill")
+    assert said[-1].endswith("the head of the stage distill")
 
 
 def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(folder: Path, tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         assert (again.name, again.model, again.record) == (voice.name, voice.model, dict(voice.record))
         torch.testing.assert_close(again.embed(golden()[0]), voice.embed(golden()[0]))
     assert [path.name for path in tmp_path.iterdir()] == ["v.safetensors"]
+    (tmp_path / "plain").touch()  # whoever may read other new files may read a voice
+    assert (tmp_path / "v.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize(
