@@ -26,13 +26,13 @@ from ..tts.evaluate_heads import HEAD, ONE_STEP, TEACHER, main_heads
 from ..tts.evaluate_judges import Judges, Quality, Transcriber
 from ..tts.evaluate_people import Wave
 from ..tts.evaluate_work import Speaker, Studio
+from ..tts.flow import MANY_STEPS
 from ..tts.peers import installed_speakers
 from ..tts.speaker import TTS
 from ..tts.timbre import TIMBRES
 
 LISTENER = "asr-en"
 WORDS = "words.safetensors"
-MANY = 16  # Euler steps that stand for the way of which a distilled head knows a short one
 
 
 class Model(NamedTuple):
@@ -107,7 +107,7 @@ def teacher_of(model: str, teacher: str | None, steps: int | None) -> Model:
     """What a distilled head is compared with: the model before it, or its own velocity in small steps."""
     if teacher is not None:
         return Model(teacher, steps)
-    return Model(model, MANY if steps is None else steps, euler=True)
+    return Model(model, MANY_STEPS if steps is None else steps, euler=True)
 
 
 @cache

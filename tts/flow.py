@@ -22,6 +22,8 @@ from ..kernels.pack import pack_linears
 from ..kernels.transformer import Transformer
 from .config import EMPTY, END, SPECIAL, TTSConfig
 
+MANY_STEPS = 16  # of Euler's, that stand for the whole way of which a distilled head knows a short one
+
 
 @dataclass
 class Solving:

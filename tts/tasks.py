@@ -19,12 +19,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..kernels.transformer import Transformer
 from .aligned import Place
 from .config import END, TTSConfig
-from .flow import FlowHead
+from .flow import MANY_STEPS, FlowHead
 from .model import SpeakerModel
 from .rows import SpeechBatch
 
 UNCONDITIONED = 0.1  # of the rows of the flow know nothing of the hidden state
-APART_FRAMES, APART_NOISE, MANY_STEPS = 384, 0.5, 16  # see `TTSTask.apart`
+APART_FRAMES, APART_NOISE = 384, 0.5  # see `TTSTask.apart`
 FOLLOWED_STEPS = 8  # of the teacher's, for one of the head's
 MISSED = 0.03  # about what is missed at first, divided by: so the rate of `distill` is right for it
 MOST_STEPS = 4  # that a distilled head speaks with
