@@ -168,7 +168,10 @@ Output = Annotated[
 
 @app.command()
 def say(
-    text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")] = "",
+    text: Annotated[
+        str,
+        typer.Argument(help="What to say, [pause 0.5s] for silence; - speaks standard input while it comes."),
+    ] = "",
     voice: Annotated[
         str | None,
         typer.Option(help="A voice that comes along, or a file of `rillvox clone`. Default: the model's."),
@@ -185,7 +188,8 @@ def say(
         Path | None, typer.Option(help="How to say some words: lines of written<TAB>spoken.")
     ] = None,
     check: Annotated[
-        int, typer.Option(min=0, help="Listen to it, and speak anew where words are missing, so often.")
+        int,
+        typer.Option(min=0, help="Listen to it; of so many tries the one that misses fewest words is kept."),
     ] = 0,
     pace: Annotated[
         float, typer.Option(help="0.7 to 1.4 times as fast as by itself; for rillvox's own models.")

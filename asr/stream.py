@@ -386,12 +386,13 @@ def find_model(name_or_path: str | Path) -> Path:
         CheckpointError: neither exists; the message lists the packaged names.
     """
     path = Path(name_or_path)
-    if path.is_dir():
-        return path
     package = (__package__ or "rillvox.asr").rpartition(".")[0]
     weights = Path(str(resources.files(package) / "weights"))
-    if path.name == str(name_or_path) and (weights / path.name).is_dir():
+    # Whatever lies in the working directory: a folder of a packaged name is meant by `./NAME`.
+    if path.name and path.name == name_or_path and (weights / path.name).is_dir():
         return weights / path.name
+    if path.is_dir():
+        return path
     known = sorted(folder.name for folder in weights.iterdir() if (folder / "params.json").is_file())
     raise CheckpointError(
         f"{name_or_path}: no such folder and no packaged model (packaged: {', '.join(known) or 'none'})"

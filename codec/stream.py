@@ -67,14 +67,15 @@ class Codec:
             ConfigError: int8 on another device than a CPU.
         """
         folder = Path(model)
-        if isinstance(model, str) and not folder.exists():
+        if isinstance(model, str) and "/" not in model and model.strip("."):
+            # Whatever lies in the working directory: a folder of that name is meant by `./NAME`.
             shipped = resources.files("rillvox") / "weights" / model
-            if "/" in model or not shipped.is_dir():
-                raise CheckpointError(
-                    f"{model}: no such codec comes along, and there is no such folder; name the folder of a "
-                    "Voxtral TTS checkpoint, or of a codec made with `rillvox train codec`"
-                )
-            folder = Path(str(shipped))
+            folder = Path(str(shipped)) if shipped.is_dir() else folder
+        if isinstance(model, str) and not folder.exists():
+            raise CheckpointError(
+                f"{model}: no such codec comes along, and there is no such folder; name the folder of a "
+                "Voxtral TTS checkpoint, or of a codec made with `rillvox train codec`"
+            )
         codec = cls(load_model(folder, device=device, dtype=dtype))
         if _choose_weights(codec.model, weights, dtype) == "int8":
             _ = codec.fingerprint  # of the weights as they are stored

@@ -72,8 +72,9 @@ def clone_voice(
     for warning in voice.record["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     if output is not None:
+        instead = ", in place of what was there" if output.exists() else ""
         voice.save(output)
         used = voice.record["used_seconds"]
-        typer.echo(f"wrote {output}: {used:.1f} s of {voice.record['source']}", err=True)
+        typer.echo(f"wrote {output}: {used:.1f} s of {voice.record['source']}{instead}", err=True)
     if text is not None:
         say(text, voice, wav, model, seed, None, speaker=tts)

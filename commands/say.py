@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import soundfile as sf
@@ -23,6 +25,7 @@ from ..tts.voices import Voice
 from .loudspeaker import open_loudspeaker
 from .outputs import check_output
 
+PART = 4096  # bytes of standard input, at most, that are read at once
 RAN_AWAY: dict[str | None, str] = {
     "length": "it took longer than so much text can",
     "loop": "the same sounds came over and over",
@@ -45,7 +48,8 @@ def say(
     weights: str | None = None,
     device: str = "cpu",
 ) -> None:
-    """Speak; `text` "-" reads standard input, `output` "-" writes a wav file to standard output.
+    """Speak; `text` "-" reads standard input and speaks while it comes, `output` "-" writes a wav file to
+    standard output.
 
     Raises:
         ConfigError: an output that can't be written, or no loudspeaker where no output is named; a pace,
@@ -55,18 +59,16 @@ def say(
     """
     check_request(text, output)
     words = load_lexicon(lexicon) if lexicon else None
-    whole = sys.stdin.read() if text == "-" else text
-    if not whole.strip():
-        raise TextError("there is no text to say")
     asked = Manner(pace=pace, steps=steps)  # refused before anything is loaded
     tts = speaker or TTS.load(model, weights=weights, device=device)
     tts.manner = replace(tts.manner, pace=asked.pace, steps=asked.steps)
     chosen = tts.voice(voice)
+    parts = _typed() if text == "-" else text
     if check:
-        found = listened(tts, whole, chosen, seed, words, check)
+        found = listened(tts, "".join(parts), chosen, seed, words, check)
         pieces = [Piece(found.audio.samples, found.words, found.finish_reason)]
     else:
-        pieces = tts.stream(whole, chosen, seed=seed, lexicon=words)
+        pieces = tts.stream(parts, chosen, seed=seed, lexicon=words)
     if output is None:
         _play(_told(pieces))
         return
@@ -79,6 +81,22 @@ def say(
         return
     write_audio(Path(output), samples)
     _note(f"wrote {output}, {len(samples) / SAMPLE_RATE:.1f} s")
+
+
+def _typed() -> Iterator[str]:
+    """Standard input, as it comes.
+
+    Raises:
+        TextError: it is not UTF-8.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    source = cast(io.BufferedReader, sys.stdin.buffer)
+    try:
+        while part := source.read1(PART):
+            yield decoder.decode(part)
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise TextError(f"standard input is not UTF-8 ({error.reason}); convert it first") from error
 
 
 def check_request(text: str, output: str | None) -> None:

@@ -23,6 +23,7 @@ from ..errors import ConfigError, VoiceError
 from ..kernels.fused import FusedStack
 from .aligned_speaking import AlignedSpeaking, pack_speaker
 from .config import SPECIAL
+from .guards import repeats
 from .model import SpeakerModel
 from .own import load_weights
 from .pieces import Pause
@@ -193,6 +194,11 @@ class AlignedUtterance:
         """See `Utterance`."""
         sentence = self._sentence
         return FRAMES_A_TOKEN * len(sentence.tokens) + FRAMES_EXTRA if sentence.whole else None
+
+    @property
+    def repeats(self) -> bool:
+        """See `Utterance`."""
+        return repeats([word.text for word in self._sentence.words])
 
     def frame(self, number: int) -> Tensor:
         """See `Utterance`."""

@@ -7,6 +7,7 @@ model does with the texts of `hard_texts.py`; the figures are beside them.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,16 @@ LOOP_PERIOD = 16
 # A pause that is read from the text ends after 0.64 s (`aligned_speaking.LONGEST_PAUSE`), and is not as
 # quiet: the hard texts have at most 0.4 s below -50 dBFS. Pauses asked for in seconds are not heard here.
 SILENCE_SECONDS, SILENCE_DBFS = 2.5, -60.0
+# Words in a row of which so few differ that they may sound as a loop does: "no, no, no, no, no, no".
+REPEATED_WORDS, DIFFERENT_WORDS = 6, 2
 _QUIET = 10 ** (SILENCE_DBFS / 20)
+
+
+def repeats(words: Sequence[str]) -> bool:
+    """Whether a text says the same over and over, so that its sounds may come back as well."""
+    bare = [word.casefold().strip(".,;:!?-\u2013\u2014\"'") for word in words]
+    ends = range(REPEATED_WORDS, len(bare) + 1)
+    return any(len(set(bare[end - REPEATED_WORDS : end])) <= DIFFERENT_WORDS for end in ends)
 
 
 class Guard:

@@ -82,12 +82,14 @@ def folder_of(model: str | Path) -> Path:
     Raises:
         CheckpointError: there is no such speaker.
     """
+    if isinstance(model, str) and "/" not in model:
+        # Whatever lies in the working directory: a folder of that name is meant by `./NAME`.
+        shipped = resources.files("rillvox") / "weights" / model
+        if model.strip(".") and shipped.is_dir():
+            return Path(str(shipped))
     folder = Path(model)
     if isinstance(model, str) and not folder.exists():
-        shipped = resources.files("rillvox") / "weights" / model
-        if "/" in model or not shipped.is_dir():
-            raise CheckpointError(f"{model}: no such speaker comes along, and there is no such folder")
-        folder = Path(str(shipped))
+        raise CheckpointError(f"{model}: no such speaker comes along, and there is no such folder")
     return folder
 
 

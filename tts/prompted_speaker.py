@@ -27,6 +27,7 @@ from ..codec.stream import Codec
 from ..errors import CheckpointError, ConfigError, TextError, VoiceError
 from ..tekken import Tekken
 from .chunks import Chunk, Chunker
+from .guards import repeats
 from .model import SpeakerModel
 from .pieces import Pause
 from .prompt import LONGEST_FRAMES, SYMBOLS, embed_prompt
@@ -142,20 +143,26 @@ class PromptedSpeaker:
             least = max(1, manner.min_frames, int(LEAST_A_CHARACTER * len(sentence)))
             engine.open(0, prompt, replace(of_sentence(manner, sentences), min_frames=least))
             sentences += 1
-            yield PromptedUtterance(engine, min(most_frames(sentence), context - len(prompt)))
+            limit = min(most_frames(sentence), context - len(prompt))
+            yield PromptedUtterance(engine, limit, repeats(sentence.split()))
 
 
 class PromptedUtterance:
     """A sentence in slot 0 of an engine."""
 
-    def __init__(self, engine: Speaking, limit: int) -> None:
-        self._engine, self._limit = engine, limit
+    def __init__(self, engine: Speaking, limit: int, repeats: bool) -> None:
+        self._engine, self._limit, self._repeats = engine, limit, repeats
         self._active = torch.ones(1, dtype=torch.bool, device=engine.device)
 
     @property
     def limit(self) -> int:
         """See `Utterance`."""
         return self._limit
+
+    @property
+    def repeats(self) -> bool:
+        """See `Utterance`."""
+        return self._repeats
 
     def frame(self, number: int) -> Tensor:  # noqa: ARG002
         """See `Utterance`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from operator import index
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ SEEDS = 1 << 63
 class Manner:
     """How one utterance is spoken.
 
+    The defaults are the released model's; `replace(tts.manner, pace=0.9)` keeps what a loaded speaker is used
+    to otherwise.
+
     Raises:
         ConfigError: a number outside its range; the message names it.
     """
@@ -43,6 +47,10 @@ class Manner:
     pace: float = 1.0  # 0.7 to 1.4 times as many phones a second; for models with text beside their frames
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "seed", index(self.seed))  # numpy's whole numbers are some, too
+        except TypeError as error:
+            raise ConfigError(f"manner.seed must be a whole number, got {self.seed!r}") from error
         for name, least, most in (
             ("seed", -SEEDS, SEEDS - 1),
             ("guidance", -math.inf, math.inf),

@@ -46,6 +46,11 @@ class Utterance(Protocol):
         """Frames after which it has run away; None while its text is not whole."""
         ...
 
+    @property
+    def repeats(self) -> bool:
+        """Whether its text, as far as it is known, says the same over and over: then so may the sounds."""
+        ...
+
     def frame(self, number: int) -> Tensor:
         """The next frame of codes with special ids, int64 [codes]; waits for the text that it needs."""
         ...
@@ -110,6 +115,8 @@ def _utter(utterance: Utterance, codec: Codec, begin: int, cancelled: Callable[[
                 break
             samples = shaper.shape(decoder.feed((codes - SPECIAL)[None].to("cpu", torch.int16).numpy()))
             finish = guard.heard(code, samples)
+            if finish == "loop" and utterance.repeats:
+                finish = None  # it ends with its text, or at its limit
             yield Piece(samples, _timed(utterance.over(frames, last=False), codec.config.frame, begin))
             frames += 1
         samples = shaper.finish(decoder.finish())

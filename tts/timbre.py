@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from ..audio import Audio
@@ -105,9 +105,9 @@ class Timbres:
             kept = {"usual": self.usual.half().contiguous(), "ways": self.ways.half().contiguous()}
             if not all(bool(torch.isfinite(value).all()) for value in kept.values()):
                 raise CheckpointError(f"{path}: a number is not finite as float16; nothing is written")
-            draft.write_bytes(save(kept, metadata={"format": FORMAT}))
+            save_file(kept, draft, metadata={"format": FORMAT})
             draft.replace(path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be written: {error}") from error
         finally:
             draft.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from ..codec.codes import Codes
@@ -130,11 +130,11 @@ class Voice:
         }
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            # save_file would make it readable to its owner alone, whatever the umask says.
-            draft.write_bytes(save({k: v.contiguous() for k, v in tensors.items() if v is not None}, about))
+            save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, draft, metadata=about)
             draft.replace(path)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+        except (OSError, SafetensorError) as error:
+            # safetensors has an error of its own for a full disk.
+            reason = ((error.strerror if isinstance(error, OSError) else "") or str(error)).lower()
             raise VoiceError(f"{path} cannot be written: {reason}") from error
         finally:
             draft.unlink(missing_ok=True)
@@ -165,9 +165,14 @@ class Voice:
                 "clone it again with this one"
             )
         try:
-            record = json.loads(about.get("record", "{}"))
+            record: dict[str, Any] = json.loads(about.get("record", "{}"))
         except ValueError as error:
             raise VoiceError(f"{path}: is damaged; its record is no JSON") from error
+        if not isinstance(record, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise VoiceError(f"{path}: is damaged; its record is no object")
+        for name, value in tensors.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise VoiceError(f"{path}: is damaged; {name} is not finite")
         return cls(
             about.get("name", Path(path).stem),
             about.get("model", ""),

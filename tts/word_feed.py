@@ -33,6 +33,7 @@ READINGS = 2  # of the sentence so far that have to agree
 _PLAIN = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*[,;:]?")
 _CLAUSE = ",;:—\u2013"
 _WORD = re.compile(r"\S+")
+_OVER = object()  # behind the last part; None is what some clients put where a part is missing
 
 
 @dataclass
@@ -108,8 +109,8 @@ class WordFeed:
 
     def _pull(self) -> None:
         """Wait for a part, and take the chunks that are certain with it."""
-        part = next(self._parts, None)
-        if part is None:
+        part = next(self._parts, _OVER)
+        if part is _OVER:
             self._over = True
             given = self._chunker.finish()
         elif isinstance(part, str):  # pyright: ignore[reportUnnecessaryIsInstance]

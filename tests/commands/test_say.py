@@ -76,6 +76,33 @@ def test_standard_input_to_standard_output_through_pipes(folder: Path, expected:
     assert len(done.stdout) == 44 + 2 * len(expected)
 
 
+def test_standard_input_is_spoken_while_it_comes(folder: Path, expected: np.ndarray) -> None:
+    from rillvox.commands import say as saying
+
+    read, write = os.pipe()
+    with os.fdopen(read) as stdin, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", stdin)
+        os.write(write, "\ufeffHello. Sm\u00f6rg".encode()[:-3])  # cut in mid-letter
+        parts = saying._typed()  # pyright: ignore[reportPrivateUsage]
+        assert next(parts) == "Hello. Sm"
+        os.write(write, b"\xb6rg")
+        assert next(parts) == "\u00f6rg"
+        os.close(write)
+        assert "".join(parts) == ""
+
+
+def test_standard_input_of_another_encoding_is_told(folder: Path) -> None:
+    command = [sys.executable, "-c", RUN, "say", "-", "-o", "-", "--model", str(folder), "--voice", "ana"]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    done = subprocess.run(
+        command, input=b"caf\xe9 au lait", capture_output=True, check=False, env=environment
+    )
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr.startswith(b"rillvox: standard input is not UTF-8")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_a_lexicon_is_read(folder: Path, expected: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "words.tsv").write_text("GIF\thello\n")
     assert say(folder, "GIF.", "-o", tmp_path / "a.wav", "--lexicon", tmp_path / "words.tsv") == 0

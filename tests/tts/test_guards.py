@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rillvox.tts.guards import LOOP_CODES, LOOP_FRAMES, LOOP_PERIOD, SILENCE_SECONDS, Guard
+from rillvox.tts.guards import LOOP_CODES, LOOP_FRAMES, LOOP_PERIOD, SILENCE_SECONDS, Guard, repeats
 from rillvox.tts.pieces import FINISHES, Finish, worst
 
 FRAME = 1920
@@ -60,3 +60,18 @@ def test_of_all_sentences_the_worst_is_told() -> None:
     assert worst([]) == worst(["stop", "stop"]) == "stop"
     for better, worse in pairwise(FINISHES):
         assert worst([worse, better, "stop"]) == worse
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("No, no, no, no, no! No.", True),
+        ("it is very very very very very very good", True),
+        ("left right left right left right", True),
+        ("no no no no no", False),
+        ("Five four three two one none", False),
+        ("", False),
+    ],
+)
+def test_a_text_that_says_the_same_over_and_over_is_known(text: str, told: bool) -> None:
+    assert repeats(text.split()) == told

@@ -22,10 +22,13 @@ from small_speaker import (
 )
 from tiny_codec import made
 
+from rillvox.asr.stream import find_model
 from rillvox.codec.checkpoint import save_model
+from rillvox.codec.stream import Codec
 from rillvox.errors import CheckpointError, VoiceError
+from rillvox.tts import voices
 from rillvox.tts.aligned_speaking import AlignedSpeaking
-from rillvox.tts.own import LEAST, SCALE, is_own, load_own, params_of, save_own
+from rillvox.tts.own import LEAST, SCALE, folder_of, is_own, load_own, params_of, save_own
 from rillvox.tts.speaker import TTS
 from rillvox.tts.speaking import Manner
 from rillvox.tts.voices import Voice
@@ -252,13 +255,14 @@ def test_a_voice_that_cannot_be_written_leaves_what_was_there(
     path = tmp_path / "ana.safetensors"
     heard(8).save(path)
     before = path.read_bytes()
-    real = Path.write_bytes
+    real = save_file
 
-    def full(to: Path, data: bytes) -> int:
-        real(to, data[:100])
+    def full(tensors: dict[str, torch.Tensor], to: Path, **more: Any) -> None:
+        real(tensors, to, **more)
+        to.write_bytes(to.read_bytes()[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(voices, "save_file", full)
     with pytest.raises(VoiceError, match="cannot be written: no space left"):
         heard(20).save(path)
     assert path.read_bytes() == before
@@ -284,3 +288,20 @@ def test_a_voice_is_the_same_models_whatever_its_head_does(original: Path) -> No
     plain, packed = TTS.load(original, weights="float32"), TTS.load(original, weights="int8")
     assert plain.fingerprint == packed.fingerprint
     assert len(plain.fingerprint) == 32
+
+
+def test_a_name_is_what_comes_along_whatever_lies_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tts-en", "codec-24k", "asr-en", "mine"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    shipped = folder_of("tts-en")
+    assert (shipped / "params.json").is_file()
+    assert folder_of("./tts-en") == folder_of(Path("tts-en")) == Path("tts-en")
+    assert folder_of("mine") == Path("mine")
+    assert (find_model("asr-en") / "params.json").is_file()
+    assert find_model("./asr-en") == Path("asr-en")
+    assert Codec.load("codec-24k").model.encoder is not None
+    with pytest.raises(CheckpointError):
+        Codec.load("./codec-24k")

@@ -294,6 +294,10 @@ def test_a_sentence_that_loops_is_cut_off_and_the_next_one_spoken(
         return codes
 
     monkeypatch.setattr(AlignedSpeaking, "tick", droning)
+    sentences.clear()
+    found = tts.synthesize("No, no, no, no, no, no! Yes.", voice, seed=4)
+    assert found.finish_reason == "length"  # a text like that may sound so, but not for ever
+    sentences.clear()
     found = tts.synthesize("Hello there, my friend. Yes.", voice, seed=4)
     assert found.finish_reason == "loop"
     assert found.words[-1].text == "Yes"
@@ -422,6 +426,21 @@ def test_a_pace_is_heard_and_one_is_the_models_own(tts: TTS, voice: Voice, spoke
         for pace in (0.7, 1.4)
     )
     assert fast < own.seconds < slow
+
+
+def test_a_part_that_is_no_text_is_told_and_not_the_end(tts: TTS, voice: Voice) -> None:
+    for part in (None, 3):
+        with pytest.raises(TextError, match=f"a part of the text is {type(part).__name__}"):
+            list(tts.stream(["Hello ", part, "my dear world."], voice))  # type: ignore[list-item]
+
+
+def test_a_seed_is_any_whole_number(tts: TTS, voice: Voice) -> None:
+    text = "Hello. There."  # the second sentence's seed is beyond 64 bits until it is cut
+    expected = tts.synthesize(text, voice, seed=3).audio.samples
+    assert np.array_equal(tts.synthesize(text, voice, seed=np.int64(3)).audio.samples, expected)  # type: ignore[arg-type]
+    for seed in (1.5, "1", None):
+        with pytest.raises(ConfigError, match=r"manner\.seed must be a whole number"):
+            tts.synthesize(text, voice, seed=seed)  # type: ignore[arg-type]
 
 
 def hum(seconds: float) -> Audio:
