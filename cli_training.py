@@ -101,11 +101,14 @@ def train_sounds(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     whisper: Annotated[Path, typer.Option(help="Whisper base's encoder, safetensors: the teacher.")],
     codes: Annotated[int, typer.Option(min=2, help="Entries of the semantic codebook.")] = 512,
+    codebook: Annotated[
+        Path | None, typer.Option(help="A folder made by `train sounds`: name these by its codes.")
+    ] = None,
 ) -> None:
     """Decode recordings for a codec and let the teacher name every 80 ms of them."""
     from .codec.prepare import prepare
 
-    prepare(manifests, out, whisper, codes=codes, say=typer.echo)
+    prepare(manifests, out, whisper, codes=codes, codebook=codebook, say=typer.echo)
 
 
 @train.command("text")
@@ -249,6 +252,20 @@ def train_pronounce(
     main_train_pronounce(
         words, out, lexicon, steps=steps, device=device, seed=seed, voice=voice, init=init, say=typer.echo
     )
+
+
+@train.command("lessons")
+def train_lessons(
+    text: Annotated[Path, typer.Argument(help="A sentence a line, perhaps gzipped.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    voice: Annotated[list[str], typer.Option(help="Of flite's; may be repeated.")] = ["slt", "rms", "awb"],  # noqa: B006
+    hours: Annotated[float, typer.Option(min=0.0, help="Of speech.")] = 1.25,
+    seed: Annotated[int, typer.Option(help="Of the sentences' order.")] = 0,
+) -> None:
+    """Let flite speak sentences, for a speaker to learn reading from before it hears people."""
+    from .tts.lessons import write_lessons
+
+    write_lessons(text, out, voice, hours, seed=seed, say=typer.echo)
 
 
 @train.command("speech")

@@ -27,6 +27,7 @@ RECIPES = {
     "evaluate",
     "emission",
     "hearing",
+    "lessons",
     "peers",
     "phone",
     "measures",

@@ -2,13 +2,13 @@
 
 A folder: `pcm.npy` (one long int16 array, memory-mapped), `clips.jsonl`, `ids.npy` (int16, 50 a second of
 each clip, -1 where no frame begins any more), `pitch.npy` (float16, Hz, 100 a second, 0 where no voice is)
-and `codebook.safetensors` (`entries` [codes, dim]).
+and `codebook.safetensors` (`entries` [codes, dim], and how frames come to them; `codec/naming.py`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -101,9 +101,16 @@ def as_pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def write_sounds(
-    folder: Path, clips: Sequence[Sound], pcm: NDArray[np.int16], ids: NDArray[np.int16], entries: Tensor
+    folder: Path,
+    clips: Sequence[Sound],
+    pcm: NDArray[np.int16],
+    ids: NDArray[np.int16],
+    codebook: Tensor | Mapping[str, Tensor],
 ) -> None:
     """Write a folder, pitches included; every file is moved there when it is whole.
+
+    Args:
+        codebook: its entries [codes, dim], or they and all else that names a frame.
 
     Raises:
         ConfigError: a clip that is no whole number of `STEP` samples.
@@ -125,7 +132,8 @@ def write_sounds(
         with (folder / f"{name}.tmp").open("wb") as file:
             np.save(file, array)
     (folder / "clips.tmp").write_text("".join(json.dumps(asdict(clip)) + "\n" for clip in clips))
-    save_file({"entries": entries.contiguous()}, folder / "codebook.tmp")
+    kept = {"entries": codebook.contiguous()} if isinstance(codebook, Tensor) else dict(codebook)
+    save_file(kept, folder / "codebook.tmp")
     for name, kind in (
         ("pcm", "npy"),
         ("ids", "npy"),

@@ -16,12 +16,13 @@ import torch
 pytest.importorskip("lightning_fabric")
 
 from codec_batches import CODES, DIM, batch, tiny
+from safetensors.torch import save_file
 
 from rillvox.codec import train as training
 from rillvox.codec.checkpoint import load_model, save_model
 from rillvox.codec.losses import mel_distance, mel_filters, stft_distance, wave_distance
 from rillvox.codec.model import CodecModel
-from rillvox.codec.prepare import LEAD, cluster, kmeans, nearest
+from rillvox.codec.naming import LEAD, Naming, cluster, kmeans, nearest
 from rillvox.codec.rows import WaveRows, low_pass
 from rillvox.codec.stream import Codec
 from rillvox.codec.tasks import CodecTask, Recipe, WaveBatch
@@ -330,11 +331,27 @@ def test_a_code_stands_for_the_four_frames_from_its_own_on() -> None:
     rng = np.random.default_rng(0)
     sounds = [rng.standard_normal(8).astype(np.float16) * 5 for _ in range(5)]
     clips = [np.stack([sounds[k] for k in np.repeat(rng.integers(0, 5, 60), 4)]) for _ in range(6)]
-    entries, ids = cluster(clips, np.ones(6 * 240, bool), 5, 4, lambda _: None)
-    assert entries.shape == (5, 4)
+    naming, ids = cluster(clips, np.ones(6 * 240, bool), 5, 4, lambda _: None)
+    assert naming.entries.shape == (5, 4)
     per_clip = ids.reshape(6, 240)
     assert (per_clip[:, -1] == -1).all()
     aligned = per_clip[:, LEAD::4]  # named 40 ms later
     for k in range(5):
         own = [aligned[c][[np.array_equal(x, sounds[k]) for x in clip[::4]]] for c, clip in enumerate(clips)]
         assert len(set(np.concatenate(own).tolist())) == 1
+
+
+def test_a_codebook_names_other_recordings_as_its_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.standard_normal((200, 8)).astype(np.float16) for _ in range(6)]
+    naming, ids = cluster(clips, np.ones(6 * 200, bool), 12, 4, lambda _: None)
+    save_file(naming.tensors(), tmp_path / "codebook.safetensors")
+    again = Naming.load(tmp_path)
+    assert np.array_equal(again.ids(clips), ids)
+    assert np.array_equal(again.ids(clips[4:]), ids[4 * 200 :])
+    longer = np.concatenate([clips[0], clips[1]])  # later places than any that the codebook has heard
+    assert np.array_equal(again.ids([longer])[:190], ids[:190])
+    save_file({"entries": naming.entries}, tmp_path / "codebook.safetensors")
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ConfigError, match="does not tell how frames are named"):
+            Naming.load(folder)
