@@ -1,4 +1,4 @@
-"""Audio in: files of any common format, blocks of bounded memory, exact streamed resampling.
+"""Audio: files of any common format in, wav, flac and ogg out, blocks of bounded memory, exact resampling.
 
 Everything inside rillvox is float32 mono in [-1, 1]. `read_audio` gives a whole recording, `open_audio` the
 same samples as a stream of blocks. Which library reads which format is decided in `audio_files.py`.
@@ -6,12 +6,14 @@ same samples as a stream of blocks. Which library reads which format is decided 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
@@ -20,6 +22,7 @@ from .errors import AudioError
 
 Samples = NDArray[np.float32]
 Source = str | Path | BinaryIO
+WRITTEN = (".wav", ".flac", ".ogg")  # kinds of files that are written
 
 # Floats this large are integers in disguise; squared in the front end they would become infinities.
 _LOUDEST = 1000.0
@@ -66,6 +69,14 @@ class Audio:
             return self
         resampler = StreamResampler(self.rate, rate)
         return Audio(np.concatenate([resampler.push(self.samples), resampler.finish()]), rate)
+
+    def save(self, path: str | Path) -> None:
+        """Write a .wav, .flac or .ogg; what was there is replaced when the new file is whole.
+
+        Raises:
+            AudioError: another suffix, or it can't be written.
+        """
+        _write(Path(path), self.samples, self.rate)
 
 
 class StreamResampler:
@@ -217,3 +228,22 @@ def _resampled(native: Native, out_rate: int) -> Iterator[Samples]:
     tail = resampler.finish()
     if len(tail):
         yield tail
+
+
+def _write(path: Path, samples: Samples, rate: int) -> None:
+    """Samples [n] to a file of one of the kinds `WRITTEN`, wav and flac in 16 bits; moved there when whole.
+
+    Raises:
+        AudioError: another suffix, or it can't be written.
+    """
+    if path.suffix.lower() not in WRITTEN:
+        raise AudioError(f"{path}: name a {', '.join(WRITTEN)} file")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        sf.write(draft, samples, rate)  # pyright: ignore[reportUnknownMemberType]
+        draft.replace(path)
+    except (OSError, RuntimeError) as error:  # soundfile's are of the second kind
+        reason = ((error.strerror if isinstance(error, OSError) else "") or str(error)).lower()
+        raise AudioError(f"{path} cannot be written: {reason}") from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -14,8 +14,8 @@ from typing import cast
 import numpy as np
 import soundfile as sf
 import typer
-from numpy.typing import NDArray
 
+from ..audio import WRITTEN, Audio
 from ..codec.config import SAMPLE_RATE
 from ..errors import ConfigError, TextError
 from ..tts.speaker import TTS, Piece, Synthesis
@@ -79,7 +79,7 @@ def say(
         sf.write(whole_file, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")  # pyright: ignore
         sys.stdout.buffer.write(whole_file.getvalue())
         return
-    write_audio(Path(output), samples)
+    Audio(samples, SAMPLE_RATE).save(output)
     _note(f"wrote {output}, {len(samples) / SAMPLE_RATE:.1f} s")
 
 
@@ -108,7 +108,7 @@ def check_request(text: str, output: str | None) -> None:
     """
     if output not in (None, "-"):
         assert output is not None
-        if Path(output).suffix.lower() not in (".wav", ".flac", ".ogg"):
+        if Path(output).suffix.lower() not in WRITTEN:
             raise ConfigError(f"{output}: name a .wav, .flac or .ogg file, or -")
         check_output(Path(output))
     if not text.strip():
@@ -143,18 +143,6 @@ def listened(
     for note in found.synthesis.notes:
         _note(note)
     return found.synthesis
-
-
-def write_audio(path: Path, samples: NDArray[np.float32]) -> None:
-    """16 bit mono; what was there is replaced when the new file is whole."""
-    draft = path.with_name(f".{path.name}.tmp{path.suffix}")
-    try:
-        sf.write(draft, samples, SAMPLE_RATE)  # pyright: ignore[reportUnknownMemberType]
-        draft.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _counted(pieces: Iterable[Piece]) -> Iterator[Piece]:

@@ -44,7 +44,7 @@ def test_sentences_are_spoken_in_one_voice_after_the_other_until_it_is_enough(tm
     (tmp_path / "text").write_text("\n".join(LINES[::-1]))
     for seed in (0, 1):
         write_lessons(tmp_path / "text", tmp_path / str(seed), ["rms"], 1, seed=seed, speak=spoken, say=quiet)
-    first, other = ([clip.text for clip in Manifest(tmp_path / name).clips] for name in "01")
+    first, other = ([str(clip.text) for clip in Manifest(tmp_path / name).clips] for name in "01")
     assert sorted(first) == sorted(other)
     assert first != other
 
