@@ -388,11 +388,12 @@ def find_model(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     package = (__package__ or "rillvox.asr").rpartition(".")[0]
     weights = Path(str(resources.files(package) / "weights"))
-    # Whatever lies in the working directory: a folder of a packaged name is meant by `./NAME`.
-    if path.name and path.name == name_or_path and (weights / path.name).is_dir():
-        return weights / path.name
-    if path.is_dir():
+    packaged = weights / path.name
+    # Whatever lies in the working directory: a folder of a packaged name is meant by `./NAME`, or a Path.
+    if path.is_dir() and (path.name != name_or_path or not packaged.is_dir()):
         return path
+    if path.name and path.name == str(name_or_path) and packaged.is_dir():
+        return packaged
     known = sorted(folder.name for folder in weights.iterdir() if (folder / "params.json").is_file())
     raise CheckpointError(
         f"{name_or_path}: no such folder and no packaged model (packaged: {', '.join(known) or 'none'})"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile  # pyright: ignore[reportMissingTypeStubs]
 import torch
 
+from ..audio import Audio
 from ..errors import ConfigError
 from ..training.pool import HELD_OUT
 from ..training.sounds import RATE, Sounds
@@ -43,14 +43,9 @@ def dump(model: CodecModel, sounds: Sounds, folder: Path) -> None:
 
 
 def write_wav(path: Path, wave: Wave) -> None:
-    """24 kHz mono 16 bit, moved there when it is whole."""
+    """24 kHz, in a folder that is made if need be; see `Audio.save`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        soundfile.write(draft, np.clip(wave, -1, 1), RATE, format="WAV", subtype="PCM_16")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    Audio(np.clip(wave, -1, 1), RATE).save(path)
 
 
 def picture(path: Path, waves: Sequence[tuple[str, Wave]]) -> None:

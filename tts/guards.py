@@ -1,7 +1,7 @@
 """Speech that has run away, told from what is heard alone: the same sounds over and over, or none at all.
 
-Neither is known from the text: a text may say "no" twelve times. Thresholds stand far from what the default
-model does with the texts of `hard_texts.py`; the figures are beside them.
+A text may say "no" twelve times and then sounds so, too: `repeats` knows such a text. Thresholds stand far
+from what the default model does with the texts of `hard_texts.py`; the figures are beside them.
 """
 
 from __future__ import annotations

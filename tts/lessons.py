@@ -12,8 +12,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import soundfile as sf  # pyright: ignore[reportMissingTypeStubs]
-
 from ..audio import Audio
 from ..errors import ConfigError
 from .peers import flite
@@ -44,6 +42,7 @@ def write_lessons(
 
     Raises:
         ConfigError: no sentences, no voices, or a program that isn't there or knows no such voice.
+        AudioError: a recording can't be written.
     """
     if not voices:
         raise ConfigError("name a voice for the lessons")
@@ -66,7 +65,7 @@ def write_lessons(
         if not SECONDS[0] <= audio.seconds <= SECONDS[1]:
             continue
         name = f"{voice}-{number:06d}"
-        sf.write(out / f"{name}.wav", audio.samples, audio.rate)  # pyright: ignore[reportUnknownMemberType]
+        audio.save(out / f"{name}.wav")
         rows.append(
             json.dumps(
                 {
@@ -86,6 +85,8 @@ def write_lessons(
             say(f"{len(rows)} sentences, {spoken / 3600:.2f} hours")
         if spoken >= hours * 3600:
             break
+    if not rows:
+        raise ConfigError(f"{text}: no sentence of it takes {SECONDS[0]:g} to {SECONDS[1]:g} s")
     draft = out / "manifest.tmp"
     draft.write_text("".join(row + "\n" for row in rows), "utf-8")
     draft.replace(out / "manifest.jsonl")

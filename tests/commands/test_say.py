@@ -76,7 +76,7 @@ def test_standard_input_to_standard_output_through_pipes(folder: Path, expected:
     assert len(done.stdout) == 44 + 2 * len(expected)
 
 
-def test_standard_input_is_spoken_while_it_comes(folder: Path, expected: np.ndarray) -> None:
+def test_standard_input_is_read_as_it_comes() -> None:
     from rillvox.commands import say as saying
 
     read, write = os.pipe()

@@ -59,6 +59,10 @@ def test_what_gives_no_lessons_is_told(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=told):
             write_lessons(tmp_path / text, tmp_path / "out", voices, 1, speak=spoken, say=quiet)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "long").write_text("a three word line of four")
+    with pytest.raises(ConfigError, match=r"no sentence of it takes 1\.5 to 15 s"):
+        write_lessons(tmp_path / "long", tmp_path / "out", ["rms"], 1, speak=spoken, say=quiet)
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
 
 
 def test_a_program_or_voice_that_is_not_there_is_told(

@@ -301,7 +301,9 @@ def test_a_name_is_what_comes_along_whatever_lies_in_the_working_directory(
     assert folder_of("./tts-en") == folder_of(Path("tts-en")) == Path("tts-en")
     assert folder_of("mine") == Path("mine")
     assert (find_model("asr-en") / "params.json").is_file()
-    assert find_model("./asr-en") == Path("asr-en")
+    assert find_model("./asr-en") == find_model(Path("asr-en")) == Path("asr-en")
+    (tmp_path / "asr-en").rmdir()
+    assert find_model(Path("asr-en")) == find_model("asr-en")
     assert Codec.load("codec-24k").model.encoder is not None
     with pytest.raises(CheckpointError):
         Codec.load("./codec-24k")
